@@ -1,0 +1,51 @@
+"""Packaging of hseg_jax: ranges here, the tested pins in requirements.txt."""
+
+import pathlib
+
+import setuptools
+
+ROOT = pathlib.Path(__file__).parent
+README = ROOT / "README.md"
+
+setuptools.setup(
+  name="hseg_jax",
+  version="0.1.0",
+  description="Vision models that segment an image into a hierarchy of parts and wholes while they "
+  "recognise it, in JAX.",
+  long_description=README.read_text() if README.exists() else "",
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  python_requires=">=3.11",
+  packages=setuptools.find_packages(include=["hseg_jax", "hseg_jax.*", "configs"]),
+  package_data={"hseg_jax": ["viz/*.html"]},
+  entry_points={"console_scripts": ["hseg = hseg_jax.cli:main"]},
+  install_requires=[
+    "jax>=0.10",
+    "flax>=0.12",
+    "optax>=0.2.5",
+    "orbax-checkpoint>=0.11.30",
+    "grain>=0.2.14",
+    "tensorflow-datasets>=4.9.8",
+    "array-record>=0.8",
+    "importlib-resources",  # tensorflow-datasets reads its own metadata through it
+    "ml-collections>=1.0",
+    "clu>=0.0.12",
+    "tensorflow-cpu>=2.20",  # clu's metric writers and tensorflow-datasets' builders; never on an accelerator
+    "tensorboard>=2.20",
+    "opencv-contrib-python-headless>=4.10",
+    "numpy>=2.0",
+    "scipy>=1.14",
+    "scikit-image>=0.25",
+    "scikit-learn>=1.5",
+    "pillow>=11",
+    "matplotlib>=3.9",
+    "safetensors>=0.5",
+    "jaxtyping>=0.3",
+  ],
+  extras_require={
+    "gpu": ["jax[cuda12]>=0.10"],
+    "tpu": ["jax[tpu]>=0.10"],
+    "torch": ["torch>=2.6"],
+    "dev": ["pytest>=8", "beartype>=0.20", "ruff>=0.14"],
+  },
+)
