@@ -1,0 +1,306 @@
+"""The result of segmenting one image: regions that merge, level by level, into larger regions.
+
+Level 0 is the superpixels; every region of level l lies inside one region of level l + 1. Only
+numpy and scipy are needed here, so that a saved hierarchy can be read and cut anywhere.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import ndimage
+
+from hseg_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Hierarchy:
+  """Nested segmentations of one image; the ids of every level are 0, 1, 2, ... without gaps.
+
+  Attributes:
+    segments: superpixel of every pixel, `[h, w]` int32; the label map of level 0.
+    parents: one array a level but the last: `parents[l][i]`, int32, is the region of level l + 1
+      that holds region i of level l.
+    features: one float32 array `[n_l, d_l]` a level, the last included; empty when none are known.
+    probabilities: of each class for the whole image, `[c]` float32; None without a classifier.
+
+  Raises:
+    ValueError: the arrays do not describe a hierarchy: ids with gaps, lengths that differ.
+  """
+
+  segments: Int[np.ndarray, "h w"]
+  parents: tuple[Int[np.ndarray, "_"], ...] = ()
+  features: tuple[Float[np.ndarray, "_ _"], ...] = ()
+  probabilities: Float[np.ndarray, "c"] | None = None
+
+  def __post_init__(self):
+    if self.segments.ndim != 2 or self.segments.size == 0:
+      raise ValueError(f"the label map has the shape {self.segments.shape}, not [h, w]")
+    size = _count_ids(self.segments, "the superpixels")
+    sizes = [size]
+    for level, parents in enumerate(self.parents):
+      if len(parents) != size:
+        raise ValueError(f"level {level} has {size} regions but {len(parents)} parents")
+      size = _count_ids(parents, f"level {level + 1}")
+      sizes.append(size)
+    if self.features and [len(features) for features in self.features] != sizes:
+      rows = [len(features) for features in self.features]
+      raise ValueError(f"the features have {rows} rows for levels of {sizes} regions")
+
+  @classmethod
+  def from_assignments(
+    cls,
+    segments: Int[np.ndarray, "h w"],
+    assignments: Sequence[Int[np.ndarray, "_"]],
+    features: Sequence[Float[np.ndarray, "_ _"]] = (),
+    probabilities: Float[np.ndarray, "c"] | None = None,
+  ) -> "Hierarchy":
+    """Builds the hierarchy of one image from what a model says about its tokens.
+
+    A region whose token is invalid (its superpixel vanished when labels were shrunk to the stem's
+    grid) takes the parent, and the features, of the neighbour with the longest shared border among
+    those that have one; ties go to the lowest id, and rounds repeat until every region has a
+    parent. Without any valid token the whole image is one region. A pixel that belongs to no
+    segment takes the segment of the nearest pixel that has one (Euclidean). Segments without
+    pixels and clusters without members drop out, and the ids close up in their old order.
+
+    Args:
+      segments: superpixel of every pixel; ids outside `[0, len(assignments[0]))` are no segment.
+      assignments: for each level the cluster of every token, `[n_l]`; -1 = the token is invalid.
+      features: a row per token for each level and one row per cluster of the last, or nothing.
+      probabilities: of each class for the whole image.
+
+    Raises:
+      ValueError: an assignment names a cluster that the next level does not have.
+    """
+    for level, (lower, upper) in enumerate(zip(assignments, assignments[1:], strict=False)):
+      if lower.size and lower.max() >= len(upper):
+        raise ValueError(f"assignments[{level}] names cluster {lower.max()} of {len(upper)}")
+    num_segments = len(assignments[0]) if len(assignments) else int(segments.max()) + 1
+    ids, labels = _compact(_fill_unsegmented(segments, num_segments))
+    base, parents, kept = labels, [], []
+    for level, assignment in enumerate(assignments):
+      cluster = assignment[ids]
+      donors = _donors(cluster >= 0, border_lengths(labels, len(ids)))
+      if features:
+        kept.append(features[level][ids[donors]].astype(np.float32))
+      ids, parent = _compact(np.maximum(cluster[donors], 0))
+      parents.append(parent)
+      labels = parent[labels]
+    if features:
+      kept.append(features[-1][ids].astype(np.float32))
+    return cls(base, tuple(parents), tuple(kept), probabilities)
+
+  @property
+  def num_levels(self) -> int:
+    """Number of levels, the superpixels included."""
+    return len(self.parents) + 1
+
+  @property
+  def sizes(self) -> tuple[int, ...]:
+    """Number of regions of each level, finest first."""
+    return tuple(int(ids.max()) + 1 for ids in (self.segments, *self.parents))
+
+  def labels(self, level: int) -> Int[np.ndarray, "h w"]:
+    """Region of every pixel at a level; negative levels count from the coarsest.
+
+    Raises:
+      IndexError: there is no such level.
+    """
+    if not -self.num_levels <= level < self.num_levels:
+      raise IndexError(f"level {level} of a hierarchy with {self.num_levels} levels")
+    labels = self.segments
+    for parents in self.parents[: level % self.num_levels]:
+      labels = parents[labels]
+    return labels
+
+  def cut(self, num_regions: int) -> Int[np.ndarray, "h w"]:
+    """Label map with exactly `num_regions` regions, or with all superpixels if there are fewer.
+
+    Starts from the coarsest level that has enough regions and merges siblings, cheapest pair
+    first by `merge_order`: by unit features where the hierarchy has them, by the regions' centres
+    otherwise. Above the last level everything is siblings. So all cuts nest in each other and in
+    the levels, and a cut at a level's own size is that level.
+
+    Raises:
+      ValueError: `num_regions` is below 1.
+    """
+    if num_regions < 1:
+      raise ValueError(f"an image cannot be cut into {num_regions} regions")
+    sizes = self.sizes
+    level = max((i for i, size in enumerate(sizes) if size >= num_regions), default=0)
+    labels, surplus = self.labels(level), max(sizes[level] - num_regions, 0)
+    if surplus == 0:
+      return labels
+    last = level == self.num_levels - 1
+    parents = np.zeros(sizes[level], np.int32) if last else self.parents[level]
+    if self.features:
+      points = _unit(self.features[level])
+    else:
+      inside = np.ones(labels.shape)
+      points = np.array(ndimage.center_of_mass(inside, labels, range(sizes[level])))
+    order = merge_order(points, np.bincount(labels.ravel()), parents[:, None] == parents)
+    return merge(labels, order[:surplus])
+
+  def boundaries(self) -> Float[np.ndarray, "rows columns"]:
+    """Strength of the boundary between neighbouring pixels, float32 `[2h + 1, 2w + 1]` in [0, 1].
+
+    Pixel (i, j) sits at (2i + 1, 2j + 1) with value 0 and the edge to its right-hand neighbour at
+    (2i + 1, 2j + 2): its value is the share of the levels that separate the two. A vertex has the
+    largest value of the edges that meet in it; the frame's own edges are 0, so it adds no
+    boundary. The parts of `boundaries() < (l + 0.5) / num_levels` that hang together, sampled at
+    the pixels, are the connected components of level l.
+    """
+    height, width = self.segments.shape
+    strength = np.zeros((2 * height + 1, 2 * width + 1), np.float32)
+    for level in range(self.num_levels):
+      labels = self.labels(level)
+      strength[1::2, 2:-1:2] += labels[:, :-1] != labels[:, 1:]
+      strength[2:-1:2, 1::2] += labels[:-1] != labels[1:]
+    strength /= self.num_levels
+    across = np.pad(strength[:, 1::2], ((0, 0), (1, 1)))[::2]
+    along = np.pad(strength[1::2], ((1, 1), (0, 0)))[:, ::2]
+    strength[::2, ::2] = np.max([across[:, :-1], across[:, 1:], along[:-1], along[1:]], axis=0)
+    return strength
+
+  def save(self, path: str | os.PathLike) -> None:
+    """Writes one compressed npz file; the name is kept as given."""
+    arrays = {"segments": self.segments}
+    arrays |= {f"parents_{level}": array for level, array in enumerate(self.parents)}
+    arrays |= {f"features_{level}": array for level, array in enumerate(self.features)}
+    if self.probabilities is not None:
+      arrays["probabilities"] = self.probabilities
+    with open(path, "wb") as file:
+      np.savez_compressed(file, **arrays)
+
+  @classmethod
+  def load(cls, path: str | os.PathLike) -> "Hierarchy":
+    """Reads what `save` wrote; never runs code from the file.
+
+    Raises:
+      UserError: the file is missing, unreadable or describes no hierarchy.
+    """
+    if not pathlib.Path(path).is_file():
+      raise UserError(f"there is no hierarchy file {path}; name one that hseg segment wrote")
+    try:
+      with np.load(path, allow_pickle=False) as archive:
+        arrays = dict(archive)
+      return cls(
+        arrays["segments"],
+        _numbered(arrays, "parents"),
+        _numbered(arrays, "features"),
+        arrays.get("probabilities"),
+      )
+    except Exception as error:  # a damaged archive raises nearly anything
+      raise UserError(f"{path} is damaged or holds no hierarchy: {error}") from error
+
+
+def border_lengths(labels: Int[np.ndarray, "h w"], num_regions: int) -> Int[np.ndarray, "n n"]:
+  """Length of the border that each two regions share: the pairs of 4-neighbours across it."""
+  across = np.stack([labels[:, :-1].ravel(), labels[:, 1:].ravel()])
+  along = np.stack([labels[:-1].ravel(), labels[1:].ravel()])
+  first, second = np.concatenate([across, along], axis=1).astype(np.int64)
+  differ = first != second
+  pairs = first[differ] * num_regions + second[differ]
+  counts = np.bincount(pairs, minlength=num_regions**2).reshape(num_regions, num_regions)
+  return counts + counts.T
+
+
+def merge_order(
+  points: Float[np.ndarray, "n d"],
+  weights: Int[np.ndarray, "n"],
+  linked: Bool[np.ndarray, "n n"],
+) -> Int[np.ndarray, "m 2"]:
+  """Greedy order in which linked regions merge by Ward's criterion, until no link is left.
+
+  Merging i and j raises the weighted squared error by w_i w_j / (w_i + w_j) |x_i - x_j|^2; the
+  cheapest linked pair goes first, ties by the lowest ids. A union keeps the lower id and the links
+  of both (Ward, 1963, on a graph).
+
+  Args:
+    points: one vector a region. weights: its pixels. linked: which pairs may merge, symmetric.
+
+  Returns:
+    Rows (kept id, absorbed id), kept < absorbed.
+  """
+  points, weights = points.astype(np.float64), weights.astype(np.float64)
+  linked = linked & ~np.eye(len(points), dtype=bool)
+
+  def costs(i):
+    distances = np.square(points - points[i]).sum(axis=1)
+    return np.where(linked[i], weights * weights[i] / (weights + weights[i]) * distances, np.inf)
+
+  table = np.stack([costs(i) for i in range(len(points))])
+  order = []
+  while linked.any():
+    kept, absorbed = divmod(int(table.argmin()), len(points))
+    order.append((kept, absorbed))
+    total = weights[kept] + weights[absorbed]
+    points[kept] = (weights[kept] * points[kept] + weights[absorbed] * points[absorbed]) / total
+    weights[kept] = total
+    linked[kept] |= linked[absorbed]
+    linked[kept, kept] = False
+    linked[:, kept] = linked[kept]
+    linked[absorbed] = linked[:, absorbed] = False
+    table[absorbed] = table[:, absorbed] = np.inf
+    table[kept] = table[:, kept] = costs(kept)
+  return np.array(order, np.int64).reshape(-1, 2)
+
+
+def merge(labels: Int[np.ndarray, "h w"], order: Int[np.ndarray, "m 2"]) -> Int[np.ndarray, "h w"]:
+  """Label map after the merges of `merge_order`, numbered by each union's lowest old id."""
+  region = np.arange(labels.max() + 1)
+  for kept, absorbed in order:
+    region[region == absorbed] = kept
+  return _compact(region)[1][labels]
+
+
+def _compact(labels: Int[np.ndarray, "*shape"]) -> tuple[np.ndarray, np.ndarray]:
+  """The ids in use, ascending, and the array with each id replaced by its rank among them."""
+  ids, ranks = np.unique(labels, return_inverse=True)
+  return ids, ranks.reshape(labels.shape).astype(np.int32)
+
+
+def _count_ids(labels: Int[np.ndarray, "*shape"], what: str) -> int:
+  if not np.issubdtype(labels.dtype, np.integer):
+    raise ValueError(f"the ids of {what} are {labels.dtype}, not integers")
+  ids = np.unique(labels)
+  if ids[0] != 0 or ids[-1] != len(ids) - 1:
+    raise ValueError(f"the ids of {what} run from {ids[0]} to {ids[-1]} with gaps")
+  return len(ids)
+
+
+def _fill_unsegmented(
+  segments: Int[np.ndarray, "h w"], num_segments: int
+) -> Int[np.ndarray, "h w"]:
+  """Gives pixels of no segment the segment of the nearest pixel that has one."""
+  outside = (segments < 0) | (segments >= num_segments)
+  if outside.all():
+    return np.zeros_like(segments)
+  nearest = ndimage.distance_transform_edt(outside, return_distances=False, return_indices=True)
+  return segments[tuple(nearest)]
+
+
+def _donors(valid: Bool[np.ndarray, "n"], borders: Int[np.ndarray, "n n"]) -> Int[np.ndarray, "n"]:
+  """The region whose token speaks for each region: itself, or a neighbour's where it has none."""
+  if not valid.any():
+    return np.zeros(len(valid), np.int64)
+  donors = np.where(valid, np.arange(len(valid)), -1)
+  while (donors < 0).any():
+    shared = np.where(donors >= 0, borders, 0)
+    reached = (donors < 0) & shared.any(axis=1)
+    donors[reached] = donors[shared.argmax(axis=1)[reached]]
+  return donors
+
+
+def _unit(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+  return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def _numbered(arrays: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, ...]:
+  """The arrays `name_0`, `name_1`, ... in order."""
+  count = sum(key.startswith(f"{name}_") for key in arrays)
+  return tuple(arrays[f"{name}_{level}"] for level in range(count))

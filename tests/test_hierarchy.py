@@ -1,0 +1,216 @@
+"""Hierarchies of one image: repair, compaction, cuts, contour maps, files."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from hseg_jax.errors import UserError
+from hseg_jax.hierarchy import Hierarchy, border_lengths, merge_order
+
+
+def random_hierarchy(seed, shape=(11, 9), counts=(20, 9, 4), features=True):
+  rng = np.random.default_rng(seed)
+  segments = rng.integers(0, counts[0], shape)
+  assignments = [rng.integers(0, k, n) for n, k in zip(counts, (*counts[1:], 2), strict=True)]
+  tokens = [rng.normal(size=(n, 5)).astype(np.float32) for n in (*counts, 2)] if features else ()
+  return Hierarchy.from_assignments(segments, assignments, tokens)
+
+
+def is_nested(fine, coarse):
+  return len(np.unique(np.stack([fine.ravel(), coarse.ravel()]), axis=1).T) == fine.max() + 1
+
+
+def same_partition(first, second):
+  return is_nested(first, second) and is_nested(second, first)
+
+
+def test_composes_levels_as_the_reference_does():
+  # label_l[s] = assignment_l[label_{l-1}[s]], here without anything to repair or compact.
+  segments = np.array([[0, 1], [2, 3]])
+  hierarchy = Hierarchy.from_assignments(segments, [np.array([0, 2, 2, 1]), np.array([1, 1, 0])])
+  np.testing.assert_array_equal(hierarchy.labels(0), segments)
+  np.testing.assert_array_equal(hierarchy.labels(1), [[0, 2], [2, 1]])
+  np.testing.assert_array_equal(hierarchy.labels(2), [[1, 0], [0, 1]])
+  np.testing.assert_array_equal(hierarchy.labels(-1), hierarchy.labels(2))
+  assert hierarchy.num_levels == 3 and hierarchy.sizes == (4, 3, 2)
+  with pytest.raises(IndexError):
+    hierarchy.labels(3)
+
+
+def test_compacts_segments_and_clusters_and_their_features():
+  segments = np.array([[1, 1], [4, 4]])
+  features = [np.arange(6.0)[:, None].astype(np.float32), np.array([[7.0], [8.0], [9.0]], "f4")]
+  assignment = np.array([1, 2, 1, 1, 0, 1])
+  hierarchy = Hierarchy.from_assignments(segments, [assignment], features)
+  np.testing.assert_array_equal(hierarchy.labels(0), [[0, 0], [1, 1]])
+  np.testing.assert_array_equal(hierarchy.labels(1), [[1, 1], [0, 0]])
+  np.testing.assert_array_equal(hierarchy.features[0], [[1], [4]])
+  np.testing.assert_array_equal(hierarchy.features[1], [[7], [9]])
+
+
+def test_lost_superpixel_joins_the_longest_border():
+  segments = np.array([[0, 0, 0, 0], [0, 3, 3, 1], [2, 2, 2, 1]])
+  features = [np.arange(4.0)[:, None].astype(np.float32), np.zeros((3, 1), np.float32)]
+  # Segment 3 shares two edges with 0, two with 2, one with 1: the tie goes to the lowest id.
+  hierarchy = Hierarchy.from_assignments(segments, [np.array([2, 1, 0, -1])], features)
+  np.testing.assert_array_equal(hierarchy.parents[0], [2, 1, 0, 2])
+  assert hierarchy.features[0][3] == 0
+  # Where 0 is lost too it cannot give, and 2 has the longest border with either.
+  hierarchy = Hierarchy.from_assignments(segments, [np.array([-1, 1, 0, -1])])
+  np.testing.assert_array_equal(hierarchy.parents[0], [1, 1, 0, 0])
+
+
+def test_repair_walks_through_chains_of_lost_superpixels():
+  segments = np.arange(6)[None].repeat(3, axis=0)
+  hierarchy = Hierarchy.from_assignments(segments, [np.array([-1, -1, -1, 0, -1, 1])])
+  np.testing.assert_array_equal(hierarchy.parents[0], [0, 0, 0, 0, 0, 1])
+
+
+def test_an_image_without_valid_tokens_is_one_region():
+  segments = np.array([[0, 1], [2, 2]])
+  hierarchy = Hierarchy.from_assignments(segments, [np.full(3, -1), np.full(2, -1)])
+  assert hierarchy.sizes == (3, 1, 1)
+
+
+def test_pixels_of_no_segment_take_the_nearest():
+  segments = np.array([[0, 0, -1, -1, 7, 7, 1]])
+  hierarchy = Hierarchy.from_assignments(segments, [np.array([0, 1])])
+  np.testing.assert_array_equal(hierarchy.labels(0), [[0, 0, 0, 0, 1, 1, 1]])
+  nowhere = Hierarchy.from_assignments(np.full((2, 3), 9), [np.array([-1, -1])])
+  assert nowhere.sizes == (1, 1)
+
+
+def test_permuting_segment_ids_permutes_nothing_else():
+  rng = np.random.default_rng(0)
+  segments, assignment = rng.integers(0, 12, (8, 8)), rng.integers(0, 4, 12)
+  order = rng.permutation(12)
+  permuted = np.empty(12, int)
+  permuted[order] = assignment
+  first = Hierarchy.from_assignments(segments, [assignment])
+  second = Hierarchy.from_assignments(order[segments], [permuted])
+  assert same_partition(first.labels(0), second.labels(0))
+  np.testing.assert_array_equal(first.labels(1), second.labels(1))
+
+
+@pytest.mark.parametrize("features", [True, False])
+def test_cuts_have_the_requested_size_and_nest(features):
+  hierarchy = random_hierarchy(1, features=features)
+  finer = hierarchy.labels(0)
+  for num_regions in range(hierarchy.sizes[0], 0, -1):
+    cut = hierarchy.cut(num_regions)
+    assert len(np.unique(cut)) == num_regions == cut.max() + 1
+    assert is_nested(finer, cut)
+    finer = cut
+  for level, size in enumerate(hierarchy.sizes):
+    np.testing.assert_array_equal(hierarchy.cut(size), hierarchy.labels(level))
+  np.testing.assert_array_equal(hierarchy.cut(1000), hierarchy.labels(0))
+  with pytest.raises(ValueError, match="0 regions"):
+    hierarchy.cut(0)
+
+
+def test_cut_merges_the_most_alike_siblings_first():
+  segments = np.arange(4)[None].repeat(2, axis=0)
+  features = [np.array([[1, 0], [0, 1], [1, 0.1], [1, 0]], "f4"), np.zeros((2, 2), "f4")]
+  hierarchy = Hierarchy.from_assignments(segments, [np.array([0, 0, 0, 1])], features)
+  # 0 and 3 are the same but no siblings; among siblings 0 and 2 are closest.
+  np.testing.assert_array_equal(hierarchy.cut(3)[0], [0, 1, 0, 2])
+  # Without features the nearest centres merge.
+  np.testing.assert_array_equal(
+    Hierarchy.from_assignments(segments, [np.array([0, 0, 1, 0])]).cut(3)[0], [0, 0, 1, 2]
+  )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_thresholded_boundaries_are_the_components_of_a_level(seed):
+  hierarchy = random_hierarchy(seed, shape=(7, 6), counts=(6, 4, 3))
+  strength = hierarchy.boundaries()
+  assert strength.shape == (15, 13) and strength.dtype == np.float32
+  assert strength.min() == 0 and strength.max() <= 1
+  for level in range(hierarchy.num_levels):
+    below = strength < (level + 0.5) / hierarchy.num_levels
+    labels = hierarchy.labels(level)
+    expected = np.zeros_like(labels)
+    for region in range(hierarchy.sizes[level]):
+      pieces, count = ndimage.label(labels == region)
+      expected += np.where(pieces > 0, pieces + expected.max(), 0)
+    for corners in (0, 1):
+      structure = np.ones((3, 3)) if corners else None
+      components = ndimage.label(below, structure)[0][1::2, 1::2]
+      assert same_partition(components - 1, expected - 1)
+
+
+def test_boundary_values_by_hand():
+  hierarchy = Hierarchy.from_assignments(np.array([[0, 1], [0, 2]]), [np.array([0, 1, 0])])
+  np.testing.assert_array_equal(
+    hierarchy.boundaries(),
+    [
+      [0, 0, 1, 0, 0],
+      [0, 0, 1, 0, 0],
+      [0, 0, 1, 1, 1],
+      [0, 0, 0.5, 0, 0],
+      [0, 0, 0.5, 0, 0],
+    ],
+  )
+
+
+def test_saves_and_loads(tmp_path):
+  hierarchy = random_hierarchy(2)
+  path = tmp_path / "photo.hierarchy"
+  hierarchy.save(path)
+  loaded = Hierarchy.load(path)
+  for level in range(hierarchy.num_levels):
+    np.testing.assert_array_equal(loaded.labels(level), hierarchy.labels(level))
+    np.testing.assert_array_equal(loaded.features[level], hierarchy.features[level])
+  assert loaded.probabilities is None
+  Hierarchy(np.zeros((2, 2), np.int32), probabilities=np.ones(3, np.float32)).save(path)
+  assert Hierarchy.load(path).probabilities.tolist() == [1, 1, 1]
+
+
+def test_refuses_what_is_no_hierarchy(tmp_path):
+  path = tmp_path / "x.npz"
+  with pytest.raises(UserError, match="no hierarchy file"):
+    Hierarchy.load(path)
+  path.write_text("not an archive")
+  with pytest.raises(UserError, match="x.npz"):
+    Hierarchy.load(path)
+  random_hierarchy(0).save(path)
+  path.write_bytes(path.read_bytes()[:300])
+  with pytest.raises(UserError, match="x.npz"):
+    Hierarchy.load(path)
+  broken = {
+    "gaps": {"segments": np.array([[0, 2]])},
+    "reals": {"segments": np.array([[0.0, 1.0]])},
+    "nothing": {"labels": np.array([[0, 1]])},
+    "short": {"segments": np.array([[0, 1]]), "parents_0": np.array([0])},
+    "renamed": {"segments": np.array([[0, 1]]), "parents_1": np.array([0, 0])},
+    "features": {"segments": np.array([[0, 1]]), "features_0": np.zeros((3, 2), np.float32)},
+    "objects": {"segments": np.array([[0, None]], dtype=object)},
+  }
+  for arrays in broken.values():
+    np.savez(path, **arrays)
+    with pytest.raises(UserError, match="x.npz"):
+      Hierarchy.load(path)
+  with pytest.raises(ValueError, match="cluster 5 of 2"):
+    Hierarchy.from_assignments(np.zeros((2, 2), int), [np.array([5]), np.array([0, 0])])
+
+
+def test_border_lengths_by_hand():
+  lengths = border_lengths(np.array([[0, 0, 1], [0, 2, 1]]), 4)
+  np.testing.assert_array_equal(lengths, [[0, 1, 2, 0], [1, 0, 1, 0], [2, 1, 0, 0], [0, 0, 0, 0]])
+
+
+def test_merge_order_is_ward_on_a_graph():
+  sklearn_cluster = pytest.importorskip("sklearn.cluster")
+  points = np.random.default_rng(0).normal(size=(30, 3))
+  everything = np.ones((30, 30), bool)
+  order = merge_order(points, np.ones(30, int), everything)
+  assert order.shape == (29, 2)
+  region = np.arange(30)
+  for kept, absorbed in order[:24]:
+    region[region == absorbed] = kept
+  expected = sklearn_cluster.AgglomerativeClustering(6, linkage="ward").fit_predict(points)
+  assert len(set(zip(region, expected, strict=True))) == 6
+  # Without links nothing merges, and weights make large regions costly to merge.
+  assert merge_order(points, np.ones(30, int), np.zeros((30, 30), bool)).shape == (0, 2)
+  line = np.array([[0.0], [1.0], [2.1]])
+  assert merge_order(line, np.array([100, 100, 1]), np.ones((3, 3), bool))[0].tolist() == [1, 2]
