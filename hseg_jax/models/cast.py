@@ -1,0 +1,259 @@
+"""CAST: a transformer over superpixels that pools its tokens into ever fewer, larger segments."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int
+
+from hseg_jax.models.graph_pool import GraphPooling, masked_mean
+from hseg_jax.models.heads import BlockFusion
+from hseg_jax.models.initializers import pooling_scheme, transformer_scheme
+from hseg_jax.models.output import CastOutput, Level
+from hseg_jax.models.segments import (
+  compose,
+  hard_assignment,
+  interpolated_mean,
+  resize_bicubic,
+  segment_mean,
+  shrink_labels,
+  unpool,
+)
+from hseg_jax.models.stem import make_stem
+from hseg_jax.models.vit import (
+  Blocks,
+  Position,
+  cls_init,
+  drop_path_rates,
+  frozen_mask,
+  head,
+  layer_norm,
+)
+
+
+class Cast(nn.Module):
+  """The classification model: the head sees the normed CLS token of the last block.
+
+  Attributes:
+    num_classes: size of the head; 0 for none.
+    dim: width of the tokens.
+    depths: transformer blocks of each stage.
+    num_heads: of the blocks' attention; divides `dim`.
+    pool_num_heads: of the attention inside the poolings; divides `dim`.
+    num_segments: n, how many superpixel ids there may be.
+    num_clusters: what each stage pools to.
+    stem_strides: strides of the convolutional stem.
+    position_grid: rows and columns of the position table, resized bicubically for other grids.
+    mlp_ratio: width of the MLPs over `dim`.
+    position: "sincos" (fixed; `cast.py` of the reference) or "learned" (`cast_deit.py`).
+    drop_path: rate at the last block, ramped up linearly from 0.
+    pool_dropout: inside the poolings.
+    weight_init: "moco" or "deit", how the weights start (`create_model` calls it `init`).
+    empty_segments: "mask" ignores tokens without pixels, "attend" lets them take part as the
+      reference does.
+    train_last_pool: whether losses reach the last pooling; the features then include the mean of
+      its centroids.
+    dtype: of the computation; parameters, sampling, cosines and means are float32.
+    remat: recompute each block in the backward pass instead of keeping its activations.
+
+  Source: section 3 of the paper; `cast_models/cast.py` and `cast_deit.py` of the reference.
+  """
+
+  num_classes: int
+  dim: int
+  depths: Sequence[int]
+  num_heads: int
+  pool_num_heads: int
+  num_segments: int
+  num_clusters: Sequence[int]
+  stem_strides: Sequence[int]
+  position_grid: tuple[int, int]
+  mlp_ratio: float = 4.0
+  position: str = "sincos"
+  drop_path: float = 0.0
+  pool_dropout: float = 0.1
+  weight_init: str = "moco"
+  empty_segments: str = "mask"
+  train_last_pool: bool = False
+  dtype: str = "float32"
+  remat: bool = False
+
+  @property
+  def stride(self) -> int:
+    """Pixels per cell of the stem's grid."""
+    return math.prod(self.stem_strides)
+
+  @property
+  def image_size(self) -> tuple[int, int]:
+    """Height and width of the images that fit the position table, in pixels."""
+    return self.position_grid[0] * self.stride, self.position_grid[1] * self.stride
+
+  def frozen(self, params: dict) -> dict:
+    """Mask of `params`, True for leaves that get no update and no decay: fixed positions, and the
+    last pooling unless losses reach it."""
+    last_pool = f"pool_{len(self.depths) - 1}"
+
+    def is_frozen(path):
+      if path[0] == "position":
+        return self.position == "sincos"
+      return path[0] == last_pool and not self.train_last_pool
+
+    return frozen_mask(params, is_frozen)
+
+  @nn.compact
+  def __call__(
+    self,
+    image: Float[Array, "b h w 3"],
+    segments: Int[Array, "b sh sw"],
+    train: bool = False,
+  ) -> CastOutput:
+    """Applies the model.
+
+    Args:
+      image: float32, normalised with the ImageNet mean and standard deviation.
+      segments: superpixel ids in [0, num_segments), at any resolution; any id may be absent, ids
+        outside belong to no segment.
+      train: whether dropout is on and batch statistics are those of the batch.
+    """
+    grid = make_stem(self.dim, self.stem_strides, self.dtype, self.weight_init)(image, train)
+    table, cls_position = Position(self.position, self.position_grid, self.dim, name="position")()
+    tokens, mask = self.tokenize(grid, table, segments)
+    cls = self.param("cls_token", cls_init(self.weight_init), (self.dim,)) + cls_position
+    cls = jnp.broadcast_to(cls, (image.shape[0], self.dim))
+
+    rates = drop_path_rates(self.drop_path, sum(self.depths))
+    levels, cls_tokens = [], []
+    for i, (depth, num_clusters) in enumerate(zip(self.depths, self.num_clusters, strict=True)):
+      x = jnp.concatenate([cls[:, None], tokens], axis=1)
+      stage_rates, rates = rates[:depth], rates[depth:]
+      x = self.blocks(stage_rates, name=f"stage_{i}")(x, self.block_mask(mask), train)
+      last_cls, tokens = x[:, 0], x[:, 1:]
+      cls, level = self.pool(num_clusters, name=f"pool_{i}")(last_cls, tokens, mask, train)
+      if i == len(self.depths) - 1 and not self.train_last_pool:
+        cls, level = jax.lax.stop_gradient((cls, level))
+        level = level.replace(tokens=tokens)
+      tokens, mask = level.centroids, level.cluster_mask
+      levels.append(level)
+      cls_tokens.append(cls)
+    features, logits = self.read_out(last_cls, cls_tokens, levels, train)
+    return CastOutput(
+      logits=logits.astype(jnp.float32),
+      features=features,
+      cls_tokens=tuple(cls_tokens),
+      levels=tuple(levels),
+    )
+
+  def blocks(self, rates: Sequence[float], name: str) -> Blocks:
+    """The transformer blocks of a stage."""
+    scheme = transformer_scheme(self.weight_init)
+    return Blocks(
+      self.dim, self.num_heads, self.mlp_ratio, rates, scheme, self.dtype, self.remat, name=name
+    )
+
+  def pool(self, num_clusters: int, name: str) -> GraphPooling:
+    """The graph pooling after a stage."""
+    return GraphPooling(
+      num_clusters,
+      self.dim,
+      self.pool_num_heads,
+      self.pool_dropout,
+      pooling_scheme(self.weight_init),
+      self.dtype,
+      self.empty_segments == "attend",
+      name=name,
+    )
+
+  def block_mask(self, mask: Bool[Array, "b n"]) -> Bool[Array, "b m"] | None:
+    """Which rows the blocks attend to: CLS and valid tokens, or all."""
+    if self.empty_segments == "attend":
+      return None
+    return jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
+
+  def tokenize(
+    self, grid: Float[Array, "b gh gw d"], table: Float[Array, "r c d"], segments
+  ) -> tuple[Float[Array, "b n d"], Bool[Array, "b n"]]:
+    """Means of features plus positions over segments shrunk to the stem's grid; True where
+    valid."""
+    height, width = grid.shape[1:3]
+    if (height, width) != table.shape[:2]:
+      table = resize_bicubic(table, height, width)
+    labels = shrink_labels(segments, height, width)
+    # Positions are float32, so under bfloat16 the sums are too.
+    return segment_mean(grid + table[None], labels, self.num_segments)
+
+  def read_out(
+    self,
+    last_cls: Float[Array, "b d"],
+    cls_tokens: Sequence[Float[Array, "b d"]],
+    levels: Sequence[Level],
+    train: bool,
+  ) -> tuple[Float[Array, "b d"], Float[Array, "b c"]]:
+    """Features and logits from what the stages returned."""
+    del cls_tokens, train
+    norm = layer_norm(name="norm", dtype="float32")
+    features = norm(last_cls)
+    if self.train_last_pool:
+      last = levels[-1]
+      features += masked_mean(norm(last.centroids), last.cluster_mask)[:, 0]
+    if not self.num_classes:
+      return features, features
+    return features, head(self.dim, self.num_classes, self.weight_init, self.dtype)(features)
+
+
+def unpooled_tokens(levels: Sequence[Level], mask: Bool[Array, "b n"]) -> Float[Array, "b n e"]:
+  """The tokens of all levels at the first one's resolution, side by side: each segment gets the
+  tokens of the clusters that hold it. Zero where `mask` is False."""
+  rows, assignment = [levels[0].tokens], None
+  for fine, coarse in zip(levels[:-1], levels[1:], strict=True):
+    step = hard_assignment(fine.logits, fine.cluster_mask)
+    assignment = step if assignment is None else compose(assignment, step)
+    rows.append(unpool(coarse.tokens, assignment))
+  return jnp.where(mask[..., None], jnp.concatenate(rows, axis=-1), 0)
+
+
+class CastSeg(Cast):
+  """The segmentation model: tokens of all stages are fused, for the image or for every segment.
+
+  Attributes (besides those of `Cast`):
+    fusion_dropout: inside the block fusion.
+    segment_mean: "nearest" averages over labels shrunk to the stem's grid, "bilinear" over the
+      stem's features interpolated to the labels' resolution (positions bicubically).
+    output: "image" averages the fused tokens into one feature vector (pretraining), "segments"
+      applies the head to each of them (fine-tuning); `features` are then the fused CLS token.
+
+  Source: `cast_models/cast_seg.py` and `cast_seg_deit.py` of the reference.
+  """
+
+  fusion_dropout: float = 0.2
+  segment_mean: str = "nearest"
+  output: str = "image"
+
+  def tokenize(self, grid, table, segments):
+    """As `Cast.tokenize`, or with interpolation instead of shrinking where `segment_mean` is
+    "bilinear"."""
+    if self.segment_mean == "nearest":
+      return super().tokenize(grid, table, segments)
+    features, mask = interpolated_mean(grid, segments, self.num_segments, "bilinear")
+    positions, _ = interpolated_mean(table[None], segments, self.num_segments, "bicubic")
+    return features + positions, mask
+
+  def read_out(self, last_cls, cls_tokens, levels, train):
+    """Features and logits from the fused tokens of all stages."""
+    del last_cls
+    mask = levels[0].mask
+    if self.empty_segments == "attend":
+      mask = jnp.ones_like(mask)
+    cls = jnp.concatenate(cls_tokens, axis=-1)[:, None]
+    x = jnp.concatenate([cls, unpooled_tokens(levels, mask)], axis=1)
+    fusion = BlockFusion(
+      self.dim, self.fusion_dropout, pooling_scheme(self.weight_init), self.dtype, name="fusion"
+    )
+    fused = fusion(x, jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True), train)
+    fused_cls, fused = fused[:, 0], jnp.where(mask[..., None], fused[:, 1:], 0)
+    features = masked_mean(fused, mask)[:, 0] if self.output == "image" else fused_cls
+    seen = features if self.output == "image" else fused
+    if not self.num_classes:
+      return features, seen
+    return features, head(self.dim, self.num_classes, self.weight_init, self.dtype)(seen)

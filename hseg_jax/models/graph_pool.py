@@ -1,0 +1,157 @@
+"""Graph pooling: segment tokens are assigned softly to a few sampled ones and averaged."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float
+
+from hseg_jax.models.initializers import dense
+from hseg_jax.models.output import Level
+from hseg_jax.models.sampling import farthest_point_sampling
+from hseg_jax.models.vit import Attention, layer_norm
+
+
+def masked_mean(x: Float[Array, "b n d"], mask: Bool[Array, "b n"]) -> Float[Array, "b 1 d"]:
+  """Mean over the valid tokens; zero where there are none."""
+  weights = mask.astype(x.dtype)[..., None]
+  return (x * weights).sum(1, keepdims=True) / jnp.maximum(weights.sum(1, keepdims=True), 1)
+
+
+def unit(x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+  """Vectors of length one; finite at zero, forwards and backwards."""
+  return x * jax.lax.rsqrt(jnp.maximum((x**2).sum(-1, keepdims=True), 1e-24))
+
+
+class NodeFeatures(nn.Module):
+  """What tokens are compared by: self-attention over the tokens, centred, plus a learned bias.
+
+  Attributes:
+    dim: width of the tokens.
+    num_heads: of the attention.
+    scheme: how the linear layers start, see `initializers.dense`.
+    dtype: of the attention; the result is float32.
+  """
+
+  dim: int
+  num_heads: int
+  scheme: str
+  dtype: str
+
+  @nn.compact
+  def __call__(
+    self, tokens: Float[Array, "b n d"], mask: Bool[Array, "b n"]
+  ) -> Float[Array, "b n d"]:
+    attention = Attention(self.dim, self.num_heads, self.scheme, self.dtype, name="attention")
+    normed = layer_norm(name="norm", dtype=self.dtype)(tokens)
+    features = tokens + attention(normed, mask)[0].astype(jnp.float32)
+    bias = self.param("bias", nn.initializers.normal(0.01), (self.dim,))
+    return features - masked_mean(features, mask) + bias
+
+
+class Expand(nn.Module):
+  """Norm, linear to four times the width, exact GELU, dropout; before the average."""
+
+  dim: int
+  dropout: float
+  scheme: str
+  dtype: str
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b n d"], train: bool) -> Float[Array, "b n e"]:
+    x = layer_norm(name="norm", dtype=self.dtype, epsilon=1e-5)(x)
+    x = dense(self.dim, 4 * self.dim, self.scheme, name="fc", dtype=self.dtype)(x)
+    return nn.Dropout(self.dropout, deterministic=not train)(nn.gelu(x, approximate=False))
+
+
+class Reduce(nn.Module):
+  """Norm, linear back to the width of the tokens; after the average."""
+
+  dim: int
+  scheme: str
+  dtype: str
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b n e"]) -> Float[Array, "b n d"]:
+    x = layer_norm(name="norm", dtype=self.dtype, epsilon=1e-5)(x)
+    return dense(4 * self.dim, self.dim, self.scheme, name="fc", dtype=self.dtype)(x)
+
+
+class GraphPooling(nn.Module):
+  """Pools `n` tokens into `num_clusters`: seeds by farthest-point sampling, soft assignment by
+  cosine similarity to them, weighted means through a small MLP, and a skip connection to the seed.
+
+  Attributes:
+    num_clusters: k; clusters beyond the number of valid tokens are masked and zero.
+    dim: width of the tokens.
+    num_heads: of the attention that makes the node features.
+    dropout: inside the MLP.
+    scheme: how the linear layers start, see `initializers.dense`.
+    dtype: of the MLP and the attention; sampling, cosines and means are float32.
+    attend_empty: treat invalid tokens as the reference does: they take the place of the mean when
+      seeds are sampled, count as valid everywhere else, and keep their values.
+
+  Source: section 3.2 of the paper; `cast_models/graph_pool.py` of the reference.
+  """
+
+  num_clusters: int
+  dim: int
+  num_heads: int
+  dropout: float
+  scheme: str
+  dtype: str
+  attend_empty: bool
+
+  @nn.compact
+  def __call__(
+    self,
+    cls_token: Float[Array, "b d"],
+    tokens: Float[Array, "b n d"],
+    mask: Bool[Array, "b n"],
+    train: bool,
+  ) -> tuple[Float[Array, "b d"], Level]:
+    """Pools one level.
+
+    Args:
+      cls_token: takes part in the MLP only.
+      tokens: of the stage's last block.
+      mask: True for valid tokens.
+      train: whether dropout is on.
+
+    Returns:
+      The new CLS token and the level, whose `centroids` and `cluster_mask` are the next stage's
+      tokens and mask.
+    """
+    candidates, valid = tokens, mask
+    if self.attend_empty:
+      candidates = jnp.where(mask[..., None], tokens, masked_mean(tokens, mask))
+      valid = jnp.ones_like(mask)
+    sampled = farthest_point_sampling(candidates, valid, self.num_clusters)
+    cluster_mask = sampled >= 0
+    picks = jnp.maximum(sampled, 0)[..., None]
+
+    nodes = NodeFeatures(self.dim, self.num_heads, self.scheme, self.dtype, name="nodes")
+    features = unit(nodes(tokens, valid))
+    centres = jnp.take_along_axis(features, picks, axis=1)
+    highest = jax.lax.Precision.HIGHEST
+    logits = 5 * jnp.einsum("bnd,bkd->bnk", features, centres, precision=highest)
+    pairs = valid[..., None] & cluster_mask[:, None]
+    assignment = jax.nn.softmax(jnp.where(cluster_mask[:, None], logits, -1e9))
+    assignment = jnp.where(pairs, assignment, 0)
+
+    x = jnp.concatenate([cls_token[:, None], tokens], axis=1)
+    x = Expand(self.dim, self.dropout, self.scheme, self.dtype, name="expand")(x, train)
+    weights = assignment / jnp.maximum(assignment.sum(1, keepdims=True), 1e-12)
+    pooled = jnp.einsum("bnk,bne->bke", weights.astype(x.dtype), x[:, 1:])
+    x = jnp.concatenate([x[:, :1], pooled], axis=1)
+    x = Reduce(self.dim, self.scheme, self.dtype, name="reduce")(x).astype(jnp.float32)
+    centroids = x[:, 1:] + jnp.take_along_axis(tokens, picks, axis=1)
+    level = Level(
+      tokens=tokens,
+      mask=mask,
+      logits=logits,
+      assignment=assignment,
+      sampled=sampled,
+      cluster_mask=cluster_mask,
+      centroids=jnp.where(cluster_mask[..., None], centroids, 0),
+    )
+    return cls_token + x[:, 0], level

@@ -1,0 +1,47 @@
+"""What every model returns: all intermediates that the science needs, not only the logits."""
+
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Level(struct.PyTreeNode):
+  """One stage: its `n` tokens and how the pooling after them assigns them to `k` clusters.
+
+  Attributes:
+    tokens: after the stage's last block, before any norm; zero where `mask` is False.
+    mask: True for tokens that stand for a segment with pixels.
+    logits: 5 times the cosine of token and cluster centre, in [-5, 5], finite everywhere.
+    assignment: softmax of `logits` over valid clusters; rows of valid tokens sum to one, the
+      others are zero.
+    sampled: index of the token that farthest-point sampling picked for each cluster; -1 for
+      surplus clusters.
+    cluster_mask: True for clusters that have a pick. It is the next level's `mask`.
+    centroids: the pooled tokens; zero where `cluster_mask` is False.
+  """
+
+  tokens: Float[Array, "b n d"]
+  mask: Bool[Array, "b n"]
+  logits: Float[Array, "b n k"]
+  assignment: Float[Array, "b n k"]
+  sampled: Int[Array, "b k"]
+  cluster_mask: Bool[Array, "b k"]
+  centroids: Float[Array, "b k d"]
+
+
+class CastOutput(struct.PyTreeNode):
+  """Output of every model in this package.
+
+  Attributes:
+    logits: `[b, c]`, or `[b, n, c]` where the head sees every segment; what the head would have
+      seen if the model has none.
+    features: `[b, d]`, the image's representation.
+    cls_tokens: the CLS token after each pooling; empty for models without pooling.
+    levels: one per stage; empty for models without pooling.
+    tokens: `[b, n, d]`, the last block's tokens without CLS, for models without pooling.
+  """
+
+  logits: Float[Array, "b *n c"]
+  features: Float[Array, "b d"]
+  cls_tokens: tuple[Float[Array, "b d"], ...] = ()
+  levels: tuple[Level, ...] = ()
+  tokens: Float[Array, "b n d"] | None = None

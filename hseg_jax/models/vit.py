@@ -1,0 +1,341 @@
+"""The vision transformer: attention, blocks and position embeddings, and the ViT baseline."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int
+
+from hseg_jax.models.initializers import dense, transformer_scheme
+from hseg_jax.models.output import CastOutput
+from hseg_jax.models.segments import resize_bicubic
+from hseg_jax.models.stem import make_stem
+
+
+def layer_norm(*, name: str, dtype: str, epsilon: float = 1e-6) -> nn.LayerNorm:
+  """Layer normalisation with statistics in float32."""
+  return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, dtype=dtype, name=name)
+
+
+class Attention(nn.Module):
+  """Multi-head self-attention.
+
+  Attributes:
+    dim: width of the tokens.
+    num_heads: divides `dim`.
+    scheme: how the linear layers start, see `initializers.dense`.
+    dtype: of the products; the softmax is float32.
+  """
+
+  dim: int
+  num_heads: int
+  scheme: str
+  dtype: str
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "b n d"],
+    mask: Bool[Array, "b n"] | None = None,
+    sizes: Float[Array, "b n"] | None = None,
+  ) -> tuple[Float[Array, "b n d"], Float[Array, "b n e"]]:
+    """Attends from every token to every valid one.
+
+    Args:
+      x: tokens.
+      mask: True for tokens that may be attended to; all of them if None. Where no token is valid,
+        the attended value is zero.
+      sizes: how many tokens each token stands for; their logarithm is added to the attention
+        logits ("proportional attention").
+
+    Returns:
+      The projected values, and the keys averaged over the heads.
+    """
+    batch, tokens, _ = x.shape
+    head_dim = self.dim // self.num_heads
+    project = dense(self.dim, 3 * self.dim, self.scheme, name="qkv", dtype=self.dtype, num_groups=3)
+    qkv = project(x).reshape(batch, tokens, 3, self.num_heads, head_dim)
+    query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+    logits = jnp.einsum("bqhd,bkhd->bhqk", query * (1 / math.sqrt(head_dim)), key)
+    logits = logits.astype(jnp.float32)
+    if sizes is not None:
+      logits += jnp.log(jnp.maximum(sizes, 1e-9))[:, None, None]
+    if mask is None:
+      weights = jax.nn.softmax(logits)
+    else:
+      valid = mask[:, None, None]
+      weights = jnp.where(valid, jax.nn.softmax(jnp.where(valid, logits, -1e9)), 0)
+    attended = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(value.dtype), value)
+    out = dense(self.dim, self.dim, self.scheme, name="out", dtype=self.dtype)
+    return out(attended.reshape(batch, tokens, self.dim)), key.mean(2)
+
+
+class Mlp(nn.Module):
+  """Linear, exact GELU, linear.
+
+  Attributes:
+    dim: width of the tokens.
+    mlp_dim: width in between.
+    scheme: how the linear layers start, see `initializers.dense`.
+    dtype: of the computation.
+  """
+
+  dim: int
+  mlp_dim: int
+  scheme: str
+  dtype: str
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+    x = dense(self.dim, self.mlp_dim, self.scheme, name="fc_1", dtype=self.dtype)(x)
+    x = nn.gelu(x, approximate=False)
+    return dense(self.mlp_dim, self.dim, self.scheme, name="fc_2", dtype=self.dtype)(x)
+
+
+class DropPath(nn.Module):
+  """Drops a residual branch for a whole example with probability `rate` while training."""
+
+  rate: float
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b n d"], train: bool) -> Float[Array, "b n d"]:
+    return nn.Dropout(self.rate, broadcast_dims=(1, 2), deterministic=not train)(x)
+
+
+class Block(nn.Module):
+  """Pre-norm transformer block; the residual stream stays float32.
+
+  Attributes:
+    dim: width of the tokens.
+    num_heads: of the attention.
+    mlp_ratio: width of the MLP over `dim`.
+    drop_path: probability of dropping a branch.
+    scheme: how the linear layers start, see `initializers.dense`.
+    dtype: of the computation.
+  """
+
+  dim: int
+  num_heads: int
+  mlp_ratio: float
+  drop_path: float
+  scheme: str
+  dtype: str
+
+  def setup(self):
+    self.norm_1 = layer_norm(name=None, dtype=self.dtype)
+    self.attention = Attention(self.dim, self.num_heads, self.scheme, self.dtype)
+    self.norm_2 = layer_norm(name=None, dtype=self.dtype)
+    self.mlp = Mlp(self.dim, int(self.dim * self.mlp_ratio), self.scheme, self.dtype)
+    self.residual = DropPath(self.drop_path)
+
+  def attend(self, x, mask, sizes, train):
+    """The block's first half: the stream after attention, and the keys averaged over heads."""
+    y, keys = self.attention(self.norm_1(x), mask, sizes)
+    return x + self.residual(y, train), keys
+
+  def transform(self, x, train):
+    """The block's second half: the stream after the MLP."""
+    return x + self.residual(self.mlp(self.norm_2(x)), train)
+
+  def __call__(
+    self, x: Float[Array, "b n d"], mask: Bool[Array, "b n"] | None, train: bool
+  ) -> Float[Array, "b n d"]:
+    """Both halves; rows where `mask` is False come out as zero."""
+    x, _ = self.attend(x, mask, None, train)
+    x = self.transform(x, train)
+    return x if mask is None else jnp.where(mask[..., None], x, 0)
+
+
+class Blocks(nn.Module):
+  """A run of transformer blocks.
+
+  Attributes:
+    dim: width of the tokens.
+    num_heads: of the attention.
+    mlp_ratio: width of the MLPs over `dim`.
+    rates: drop-path rate of each block.
+    scheme: how the linear layers start, see `initializers.dense`.
+    dtype: of the computation.
+    remat: recompute each block in the backward pass instead of keeping its activations.
+  """
+
+  dim: int
+  num_heads: int
+  mlp_ratio: float
+  rates: Sequence[float]
+  scheme: str
+  dtype: str
+  remat: bool
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "b n d"], mask: Bool[Array, "b n"] | None, train: bool
+  ) -> Float[Array, "b n d"]:
+    block = nn.remat(Block, static_argnums=(3,)) if self.remat else Block
+    for i, rate in enumerate(self.rates):
+      x = block(
+        self.dim,
+        self.num_heads,
+        self.mlp_ratio,
+        rate,
+        self.scheme,
+        self.dtype,
+        name=f"block_{i:02d}",
+      )(x, mask, train)
+    return x
+
+
+def drop_path_rates(rate: float, num_blocks: int) -> list[float]:
+  """The linear ramp of drop-path rates from zero at the first block to `rate` at the last."""
+  return [float(r) for r in np.linspace(0, rate, num_blocks)]
+
+
+def sincos_table(rows: int, columns: int, dim: int) -> np.ndarray:
+  """The fixed two-dimensional position embedding, float32 `[rows, columns, dim]`.
+
+  With quarter q = dim / 4 and w_k = 10000^(-k / q), the vector of row i and column j is
+  sin(i w), cos(i w), sin(j w), cos(j w). Source: MoCo v3; `cast_models/cast.py` of the reference.
+  """
+  omega = 10000.0 ** -(np.arange(dim // 4) / (dim // 4))
+  i = np.arange(rows)[:, None, None] * omega
+  j = np.arange(columns)[None, :, None] * omega
+  parts = np.broadcast_arrays(np.sin(i), np.cos(i), np.sin(j), np.cos(j))
+  return np.concatenate(parts, axis=-1).astype(np.float32)
+
+
+class Position(nn.Module):
+  """Position embeddings of a grid and of the CLS token.
+
+  Attributes:
+    kind: "sincos" (fixed by formula, zero for CLS, frozen) or "learned".
+    grid: rows and columns of the table.
+    dim: width of the tokens.
+  """
+
+  kind: str
+  grid: tuple[int, int]
+  dim: int
+
+  @nn.compact
+  def __call__(self) -> tuple[Float[Array, "r c d"], Float[Array, "d"]]:
+    shape = (*self.grid, self.dim)
+    if self.kind == "learned":
+      init = nn.initializers.normal(0.02)
+      return self.param("table", init, shape), self.param("cls", init, (self.dim,))
+    table = self.param("table", lambda key: jnp.asarray(sincos_table(*shape)))
+    cls = self.param("cls", nn.initializers.zeros, (self.dim,))
+    return jax.lax.stop_gradient(table), jax.lax.stop_gradient(cls)
+
+
+def cls_init(init: str):
+  """How the CLS token starts under `init` ("moco" or "deit")."""
+  return nn.initializers.normal(1e-6 if init == "moco" else 0.02)
+
+
+def head(dim: int, num_classes: int, init: str, dtype: str) -> nn.Dense:
+  """The linear classifier."""
+  return dense(dim, num_classes, transformer_scheme(init), name="head", dtype=dtype)
+
+
+def frozen_mask(params: dict, frozen) -> dict:
+  """True for the leaves whose path of keys `frozen` accepts: they get no update and no decay."""
+  return jax.tree_util.tree_map_with_path(lambda path, _: frozen([p.key for p in path]), params)
+
+
+class Vit(nn.Module):
+  """The ViT baseline: square patches, blocks, no pooling.
+
+  Attributes:
+    num_classes: size of the head; 0 for none.
+    dim: width of the tokens.
+    depths: a single number, the blocks of the one stage.
+    num_heads: of the attention; divides `dim`.
+    mlp_ratio: width of the MLPs over `dim`.
+    stem_strides: strides of the convolutional stem; a single one is a linear patch embedding.
+    position: "sincos" (fixed) or "learned".
+    position_grid: rows and columns of the position table, resized bicubically for other grids.
+    drop_path: rate at the last block, ramped up linearly from 0.
+    weight_init: "moco" or "deit", how the weights start (`create_model` calls it `init`).
+    dtype: of the computation; parameters are float32.
+    remat: recompute each block in the backward pass instead of keeping its activations.
+
+  Source: `moco-v3/models/vits.py` of the reference.
+  """
+
+  num_classes: int
+  dim: int
+  depths: Sequence[int]
+  num_heads: int
+  stem_strides: Sequence[int]
+  position_grid: tuple[int, int]
+  mlp_ratio: float = 4.0
+  position: str = "sincos"
+  drop_path: float = 0.0
+  weight_init: str = "moco"
+  dtype: str = "float32"
+  remat: bool = False
+
+  num_segments = 0
+  num_clusters = ()
+
+  @property
+  def stride(self) -> int:
+    """Pixels per cell of the stem's grid."""
+    return math.prod(self.stem_strides)
+
+  @property
+  def image_size(self) -> tuple[int, int]:
+    """Height and width of the images that fit the position table, in pixels."""
+    return self.position_grid[0] * self.stride, self.position_grid[1] * self.stride
+
+  def frozen(self, params: dict) -> dict:
+    """Mask of `params`, True for leaves that get no update and no decay."""
+    return frozen_mask(params, lambda path: self.position == "sincos" and path[0] == "position")
+
+  @nn.compact
+  def __call__(
+    self,
+    image: Float[Array, "b h w 3"],
+    segments: Int[Array, "b sh sw"] | None = None,
+    train: bool = False,
+  ) -> CastOutput:
+    """Applies the model.
+
+    Args:
+      image: float32, normalised with the ImageNet mean and standard deviation.
+      segments: not used by a plain ViT.
+      train: whether drop path is on and batch statistics are those of the batch.
+    """
+    grid = make_stem(self.dim, self.stem_strides, self.dtype, self.weight_init)(image, train)
+    table, cls_position = Position(self.position, self.position_grid, self.dim, name="position")()
+    if grid.shape[1:3] != table.shape[:2]:
+      table = resize_bicubic(table, *grid.shape[1:3])
+    tokens, mask = self.tokenize(grid + table[None], segments)
+    cls = self.param("cls_token", cls_init(self.weight_init), (self.dim,)) + cls_position
+    cls = jnp.broadcast_to(cls, (image.shape[0], 1, self.dim))
+    x = self.blocks()(jnp.concatenate([cls, tokens], axis=1), mask, train)
+    features = layer_norm(name="norm", dtype="float32")(x[:, 0])
+    logits = features
+    if self.num_classes:
+      logits = head(self.dim, self.num_classes, self.weight_init, self.dtype)(features)
+    return CastOutput(logits=logits.astype(jnp.float32), features=features, tokens=x[:, 1:])
+
+  def tokenize(
+    self, grid: Float[Array, "b gh gw d"], segments: Int[Array, "b sh sw"] | None
+  ) -> tuple[Float[Array, "b n d"], Bool[Array, "b m"] | None]:
+    """The tokens of the feature grid, and which of them, CLS first, are valid (None: all)."""
+    del segments
+    return grid.reshape(grid.shape[0], -1, self.dim), None
+
+  def blocks(self) -> nn.Module:
+    """What is applied to CLS and tokens, their mask and `train`."""
+    return Blocks(*self.block_fields(), name="stage_0")
+
+  def block_fields(self) -> tuple:
+    """The fields of `Blocks`, in order."""
+    rates = drop_path_rates(self.drop_path, sum(self.depths))
+    scheme = transformer_scheme(self.weight_init)
+    return self.dim, self.num_heads, self.mlp_ratio, rates, scheme, self.dtype, self.remat
