@@ -1,0 +1,255 @@
+"""Batches of numpy arrays from a source, on grain. Position is a function of the step.
+
+The order of the examples and their augmentations depend on the seed and on the position in the
+endless stream, not on the number of hosts or worker processes, and no iterator state is kept: a run
+goes on from step k by asking for batches from step k.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import cv2
+import grain
+import numpy as np
+from absl import flags
+from jaxtyping import Int32, UInt8
+
+from hseg_jax.data import transforms
+from hseg_jax.data.sources import Example, Source
+from hseg_jax.errors import UserError
+from hseg_jax.superpixels import grid, seeds
+
+Batch = dict[str, np.ndarray]
+
+MASKS = ("object", "parts")
+
+
+def train_batches(
+  source: Source,
+  *,
+  batch_size: int,
+  image_size: int,
+  augment: str,
+  superpixels: Mapping[str, Any],
+  seed: int,
+  start_step: int,
+  num_workers: int,
+  host_index: int = 0,
+  host_count: int = 1,
+  augment_options: Mapping[str, Any] | None = None,
+) -> Iterator[Batch]:
+  """Endless shuffled and augmented batches, from `start_step` on.
+
+  Host i gets the i-th of `host_count` equal slices of each global batch, so the hosts' batches in
+  order are the batch of a single host.
+
+  Args:
+    source: examples with images of any size.
+    batch_size: of the global batch; this host gets `batch_size / host_count` examples.
+    image_size: side in pixels of the images in the batch.
+    augment: "none" (as in evaluation), "supervised" or "moco" (two views).
+    superpixels: `method` ("seeds", "grid" or "none"), `num_segments`, and for SEEDS `bins` and
+      `iterations`.
+    seed: of order and augmentations.
+    start_step: the step of the first batch.
+    num_workers: worker processes; 0 prepares batches in a thread of this process.
+    host_index: which host this is.
+    host_count: how many hosts there are.
+    augment_options: further keyword arguments of the augmentation, such as `min_scale`.
+
+  Returns:
+    An iterator of dicts: `image` uint8 `[b, h, w, 3]`, `segments` int32 `[b, h, w]` (not with
+    method "none") and `label` int32 `[b]`; with "moco", `image_1`, `segments_1`, `image_2` and
+    `segments_2` instead of the first two. Its `close()` ends the workers.
+
+  Raises:
+    UserError: on an unknown augmentation, option or superpixel method, or a batch size that the
+      hosts cannot share; while iterating, on too many unreadable images.
+  """
+  host_batch = _host_batch(batch_size, host_count)
+  dataset = (
+    grain.MapDataset.source(source)
+    .seed(seed)
+    .shuffle()
+    .repeat()
+    .random_map(_augmentation(augment, image_size, augment_options or {}))
+    .map(functools.partial(_add_segments, segment=_segmenter(superpixels)))
+    .batch(host_batch)
+  )
+  return _iterate(dataset[start_step * host_count + host_index :: host_count], num_workers)
+
+
+def eval_batches(
+  source: Source,
+  *,
+  batch_size: int,
+  image_size: int,
+  superpixels: Mapping[str, Any],
+  num_workers: int,
+  host_index: int = 0,
+  host_count: int = 1,
+  keep: Sequence[str] = ("label",),
+) -> Iterator[Batch]:
+  """Batches of every example once, in order; all of one shape, and as many on every host.
+
+  Args:
+    source: examples with images of any size.
+    batch_size: as in `train_batches`, and so are the next three, and the hosts.
+    image_size: side in pixels of the images in the batch.
+    superpixels: how to segment them.
+    num_workers: worker processes.
+    host_index: which host this is.
+    host_count: how many hosts there are.
+    keep: what to yield beside the image: "label", and where the source has them the masks "object"
+      and "parts".
+
+  Returns:
+    An iterator of dicts: `image` and `segments` as in `train_batches`, `valid` bool `[b]`, False
+    for the padding of the last batch, and what `keep` names: `label` int32 `[b]`, `object` bool
+    `[b, h, w]`, `parts` uint8 `[b, h, w]`.
+
+  Raises:
+    UserError: as `train_batches` does, or if the source has no such mask.
+  """
+  host_batch = _host_batch(batch_size, host_count)
+  dataset = (
+    grain.MapDataset.source(_Padded(source, multiple=batch_size))
+    .map(functools.partial(_evaluation_example, image_size=image_size, keep=tuple(keep)))
+    .map(functools.partial(_add_segments, segment=_segmenter(superpixels)))
+    .batch(host_batch)
+  )
+  return _iterate(dataset[host_index::host_count], num_workers)
+
+
+class _Padded:
+  """A source lengthened to a multiple of the batch size; repeats its last example as invalid."""
+
+  def __init__(self, source: Source, *, multiple: int):
+    self._source = source
+    self._length = -(-len(source) // multiple) * multiple
+
+  def __len__(self) -> int:
+    return self._length
+
+  def __getitem__(self, index: int) -> Example:
+    last = len(self._source) - 1
+    return {**self._source[min(index, last)], "valid": np.bool_(index <= last)}
+
+
+def _host_batch(batch_size: int, host_count: int) -> int:
+  if batch_size < 1 or batch_size % host_count:
+    raise UserError(
+      f"The batch size {batch_size} cannot be shared equally by {host_count} hosts; choose a "
+      f"positive multiple of {host_count}."
+    )
+  return batch_size // host_count
+
+
+def _iterate(dataset: grain.MapDataset, num_workers: int) -> Iterator[Batch]:
+  """Batches in order, prepared ahead by a thread, of this process or of each worker process."""
+  # grain's own default would keep 500 batches in memory.
+  read_options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+  batches = dataset.to_iter_dataset(read_options)
+  if num_workers > 0:
+    # Workers are sent the values of grain's flags, which exist before a notebook parses any.
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()
+    # Worker i of n takes batches i, i + n, ...: whole batches, so their content stays the same.
+    options = grain.MultiprocessingOptions(num_workers=num_workers)
+    batches = batches.mp_prefetch(options, worker_init_fn=_start_worker)
+  return iter(batches)
+
+
+def _start_worker(worker_index: int, worker_count: int) -> None:
+  """Keeps OpenCV from starting a thread per core in every worker."""
+  del worker_index, worker_count
+  cv2.setNumThreads(1)
+
+
+def _augmentation(
+  name: str, image_size: int, options: Mapping[str, Any]
+) -> Callable[[Example, np.random.Generator], Example]:
+  """The function of example and generator that makes the images and label of a training example."""
+  functions = {
+    "none": (_without_augmentation, transforms.evaluation),
+    "supervised": (_one_view, transforms.supervised),
+    "moco": (_two_views, transforms.moco_views),
+  }
+  if name not in functions:
+    raise UserError(f'Unknown data.augment "{name}"; choose one of {", ".join(functions)}.')
+  make, transform = functions[name]
+  parameters = inspect.signature(transform).parameters.values()
+  accepted = [p.name for p in parameters if p.default is not p.empty]
+  for option in options:
+    if option not in accepted:
+      raise UserError(
+        f'The augmentation "{name}" has no option "{option}"; '
+        f"its options are: {', '.join(accepted) or 'none'}."
+      )
+  return functools.partial(
+    make, transform=functools.partial(transform, image_size=image_size, **options)
+  )
+
+
+def _without_augmentation(example: Example, rng: np.random.Generator, *, transform) -> Example:
+  del rng
+  return {"image": transform(example["image"]), "label": np.int32(example["label"])}
+
+
+def _one_view(example: Example, rng: np.random.Generator, *, transform) -> Example:
+  return {"image": transform(example["image"], rng), "label": np.int32(example["label"])}
+
+
+def _two_views(example: Example, rng: np.random.Generator, *, transform) -> Example:
+  image_1, image_2 = transform(example["image"], rng)
+  return {"image_1": image_1, "image_2": image_2, "label": np.int32(example["label"])}
+
+
+def _evaluation_example(example: Example, *, image_size: int, keep: Sequence[str]) -> Example:
+  result = {
+    "image": transforms.evaluation(example["image"], image_size=image_size),
+    "valid": example["valid"],
+  }
+  for key in keep:
+    if key not in example:
+      raise UserError(
+        f'The data set has no "{key}" to evaluate against; it has {", ".join(sorted(example))}.'
+      )
+    if key in MASKS:
+      result[key] = transforms.evaluation_mask(example[key], image_size=image_size)
+    else:
+      result[key] = np.int32(example[key])
+  return result
+
+
+def _segmenter(
+  superpixels: Mapping[str, Any],
+) -> Callable[[UInt8[np.ndarray, "h w 3"]], Int32[np.ndarray, "h w"]] | None:
+  """The function that cuts an image into superpixels; None for the method "none"."""
+  method = superpixels["method"]
+  if method == "none":
+    return None
+  if method == "grid":
+    return functools.partial(grid.segment, num_segments=superpixels["num_segments"])
+  if method == "seeds":
+    return functools.partial(
+      seeds.segment,
+      num_segments=superpixels["num_segments"],
+      bins=superpixels["bins"],
+      iterations=superpixels["iterations"],
+    )
+  raise UserError(f'Unknown superpixels.method "{method}"; choose "seeds", "grid" or "none".')
+
+
+def _add_segments(example: Example, *, segment) -> Example:
+  """Adds `segments` beside `image`, `segments_1` beside `image_1` and so on."""
+  if segment is None:
+    return example
+  segments = {
+    key.replace("image", "segments"): segment(example[key])
+    for key in example
+    if key.startswith("image")
+  }
+  return {**example, **segments}

@@ -1,0 +1,268 @@
+"""Where examples come from: PartWorld, a class-per-folder image tree, or TensorFlow Datasets."""
+
+import io
+import os
+import pathlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+from absl import logging
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from hseg_jax.data import partworld
+from hseg_jax.errors import UserError
+
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+DEFAULT_DATA_DIR = "~/tensorflow_datasets"  # where TFDS looks if it is not told
+
+Example = dict[str, Any]
+
+
+class UnreadableImage(Exception):
+  """An image that cannot be decoded; the message names the file and says why."""
+
+
+class Examples(Protocol):
+  """What a `Source` wraps: random access that raises `UnreadableImage` for a bad image."""
+
+  class_names: Sequence[str]
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> Example: ...
+
+
+def load(
+  source: str,
+  *,
+  name: str,
+  root: str,
+  split: str,
+  image_size: int,
+  seed: int,
+  num_examples: int | None = None,
+  max_bad_images: int,
+) -> "Source":
+  """Opens a data set for random access.
+
+  Args:
+    source: "partworld" (drawn on the fly), "folder" (`root/split/class/image`) or "tfds".
+    name: the TFDS name, such as "imagenet2012"; the other sources ignore it.
+    root: the folder of the image tree, or TFDS's data_dir ("" for its default).
+    split: "train", "validation", ... ; a folder's name for "folder"; TFDS also takes slices.
+    image_size: side in pixels at which PartWorld is drawn; the other sources keep their sizes.
+    seed: which PartWorld to draw.
+    num_examples: take only so many, evenly spaced over the data set; None takes all.
+    max_bad_images: how many unreadable images to replace before giving up.
+
+  Raises:
+    UserError: if the source is unknown, or the data is missing, empty or not in a usable format.
+  """
+  if source == "partworld":
+    options = {} if num_examples is None else {"num_examples": num_examples}
+    examples = partworld.PartWorld(split, size=image_size, seed=seed, **options)
+    return Source(examples, max_bad_images=max_bad_images)
+  if source == "folder":
+    examples = FolderExamples(root, split)
+  elif source == "tfds":
+    examples = TfdsExamples(name, root, split)
+  else:
+    raise UserError(f'Unknown data.source "{source}"; choose "partworld", "folder" or "tfds".')
+  return Source(examples, max_bad_images=max_bad_images, num_examples=num_examples)
+
+
+class Source:
+  """Random access to examples, in which a readable image stands in for each unreadable one.
+
+  `source[i]` is a dict of `image` (uint8 `[h, w, 3]` RGB of any size), `label` (int) and, where
+  the data set knows them, `object` (bool `[h, w]`) and `parts` (uint8 `[h, w]`, 0 = none). The
+  stand-in is the next readable example, with its own label, so it does not depend on history.
+
+  Attributes:
+    class_names: names in the order of their labels.
+    num_classes: how many.
+  """
+
+  def __init__(self, examples: Examples, *, max_bad_images: int, num_examples: int | None = None):
+    """Wraps `examples`; keeps `num_examples` of them, evenly spaced, or all if it is None."""
+    total = len(examples)
+    self._length = total if num_examples is None else min(num_examples, total)
+    if self._length < 1:
+      raise UserError(f"The data set has {total} examples, of which {num_examples} were asked for.")
+    self._examples = examples
+    self._bad_images = BadImages(max_bad_images)
+    self.class_names = tuple(examples.class_names)
+    self.num_classes = len(self.class_names)
+
+  def __len__(self) -> int:
+    return self._length
+
+  def __getitem__(self, index: int) -> Example:
+    if not 0 <= index < self._length:
+      raise IndexError(f"Example {index} of a data set of {self._length}.")
+    for offset in range(self._length):
+      position = (index + offset) % self._length * len(self._examples) // self._length
+      try:
+        return self._examples[position]
+      except UnreadableImage as error:
+        self._bad_images.report(position, str(error))
+    raise UserError(f"None of the {self._length} images of the data set can be read.")
+
+
+class BadImages:
+  """Counts the distinct unreadable images of a data set, over all worker processes of a host.
+
+  Workers share no memory, and which of them meets a bad image is chance. So each bad image becomes
+  an empty file in a temporary folder: creating it is atomic, its name is the image's position, and
+  the number of files is the count. Every process that goes past the limit raises the same error.
+  """
+
+  def __init__(self, limit: int):
+    self._limit = limit
+    self._folder = tempfile.mkdtemp(prefix="hseg_bad_images_")
+    # Only the process that made the folder removes it: unpickled copies do not come by here.
+    weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+
+  def report(self, position: int, reason: str) -> None:
+    """Counts an image once, with one warning, and raises `UserError` beyond the limit."""
+    try:
+      open(os.path.join(self._folder, str(position)), "x").close()
+    except FileExistsError:
+      return
+    number = len(os.listdir(self._folder))
+    if number > self._limit:
+      raise UserError(
+        f"{number} images cannot be read, more than data.max_bad_images={self._limit} allows; "
+        f"the last one: {reason}."
+      )
+    logging.warning(
+      "%s; another image takes its place (%d of at most %d).", reason, number, self._limit
+    )
+
+
+class FolderExamples:
+  """A class-per-folder image tree, `root/split/class/image`; classes and files in sorted order."""
+
+  def __init__(self, root: str, split: str):
+    """Lists the images.
+
+    Raises:
+      UserError: if a folder is missing or holds no classes, or a class holds no images.
+    """
+    self._folder = pathlib.Path(root, split)
+    layout = f"expected {self._folder}/CLASS/IMAGE ({', '.join(EXTENSIONS)})"
+    if not self._folder.is_dir():
+      raise UserError(f"The data folder {self._folder} does not exist; {layout}.")
+    visible = (entry for entry in os.scandir(self._folder) if not entry.name.startswith("."))
+    self.class_names = tuple(sorted(entry.name for entry in visible if entry.is_dir()))
+    if not self.class_names:
+      raise UserError(f"The data folder {self._folder} holds no class folders; {layout}.")
+    self._files: list[str] = []
+    self._labels: list[int] = []
+    for label, name in enumerate(self.class_names):
+      files = sorted(_image_files(self._folder / name))
+      if not files:
+        raise UserError(f"The class folder {self._folder / name} holds no images; {layout}.")
+      self._files += [os.path.join(name, file) for file in files]
+      self._labels += [label] * len(files)
+
+  def __len__(self) -> int:
+    return len(self._files)
+
+  def __getitem__(self, index: int) -> Example:
+    path = self._folder / self._files[index]
+    return {"image": decode(path, str(path)), "label": self._labels[index]}
+
+
+def _image_files(folder: pathlib.Path) -> list[str]:
+  """Paths, relative to `folder`, of the images anywhere below it; hidden ones are left out."""
+  found = []
+  for parent, folders, files in os.walk(folder, followlinks=True):
+    folders[:] = [name for name in folders if not name.startswith(".")]
+    relative = os.path.relpath(parent, folder)
+    found += [
+      os.path.normpath(os.path.join(relative, name))
+      for name in files
+      if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+    ]
+  return found
+
+
+class TfdsExamples:
+  """A data set prepared by TensorFlow Datasets as array_record, the format with random access."""
+
+  def __init__(self, name: str, data_dir: str, split: str):
+    """Opens it.
+
+    Raises:
+      UserError: if the data set or split is unknown, has no image and label, or is not prepared
+        as array_record.
+    """
+    import tensorflow_datasets as tfds  # Here: it takes a second that the other sources need not.
+
+    try:
+      builder = tfds.builder(name, data_dir=data_dir or None)
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+      raise UserError(
+        f'TensorFlow Datasets knows no data set "{name}"; check data.name.'
+      ) from error
+    features = builder.info.features
+    for key, kind in (("image", tfds.features.Image), ("label", tfds.features.ClassLabel)):
+      if not isinstance(features.get(key), kind):
+        raise UserError(
+          f'The TFDS data set "{name}" has no "{key}" of type {kind.__name__}; choose a data set '
+          f"for image classification."
+        )
+    self.class_names = tuple(features["label"].names)
+    self._name = f"{name}/{split}"
+    try:
+      self._records = builder.as_data_source(
+        split=split, decoders={"image": tfds.decode.SkipDecoding()}
+      )
+    except (NotImplementedError, AssertionError) as error:
+      raise UserError(
+        f'The TFDS data set "{name}" is not prepared as array_record in {builder.data_dir}; run '
+        f"python launch/prepare_tfds.py --name={name} --data_dir={data_dir or DEFAULT_DATA_DIR}"
+        f", with --convert if it is there as tfrecord."
+      ) from error
+    except ValueError as error:
+      raise UserError(f'The TFDS data set "{name}" has no split "{split}": {error}') from error
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitem__(self, index: int) -> Example:
+    record = self._records[index]
+    image = decode(io.BytesIO(record["image"]), f"{index} of {self._name}")
+    return {"image": image, "label": int(record["label"])}
+
+
+def decode(file: str | pathlib.Path | BinaryIO, name: str) -> UInt8[np.ndarray, "h w 3"]:
+  """Decodes an image file of any common format to RGB in [0, 255].
+
+  Grey, palette, CMYK and 16-bit images are converted, transparency is dropped, and a photograph is
+  turned upright as its EXIF tag says. NOTE(reference): torchvision's loader ignores that tag.
+
+  Args:
+    file: a path or an open file.
+    name: what to call the image in an error.
+
+  Raises:
+    UnreadableImage: if the file is missing, damaged, truncated or no image.
+  """
+  try:
+    with Image.open(file) as image:
+      image = ImageOps.exif_transpose(image)
+      if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow's own conversion would clip.
+        grey = np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+      if "transparency" in image.info:
+        image = image.convert("RGBA")
+      return np.array(image.convert("RGB"))
+  except Exception as error:  # Decoders raise whatever they please on a damaged file.
+    raise UnreadableImage(f"Cannot read the image {name} ({error})") from error
