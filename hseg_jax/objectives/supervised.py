@@ -1,0 +1,75 @@
+"""Supervised classification: cross-entropy with label smoothing."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hseg_jax import metrics
+from hseg_jax.preprocessing import normalize
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class SupervisedLoss:
+  """The objective as a callable; see `make_loss`."""
+
+  model: Any
+  label_smoothing: float
+
+  def init(self, key: jax.Array, batch: PyTree) -> dict[str, PyTree]:
+    """Returns `{"params", "batch_stats", "target"}` for batches shaped like `batch`."""
+    image = normalize(batch["image"])
+    variables = self.model.init(key, image, batch.get("segments"), train=False)
+    return {
+      "params": variables["params"],
+      "batch_stats": variables.get("batch_stats", {}),
+      "target": None,
+    }
+
+  def frozen(self, params: PyTree) -> PyTree:
+    """Mask of `params`, True for leaves that get no update and no decay."""
+    return self.model.frozen(params)
+
+  def model_variables(self, params: PyTree, batch_stats: PyTree) -> dict[str, PyTree]:
+    """The variables of `model` alone: what evaluation and export use."""
+    return {"params": params, "batch_stats": batch_stats}
+
+  def __call__(
+    self, params: PyTree, state: PyTree, batch: PyTree, rng: jax.Array
+  ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
+    """Returns the mean loss in nats, the state with new statistics, and the metrics.
+
+    Args:
+      params: of the model.
+      state: the `TrainState`; its `batch_stats` are read.
+      batch: `image` uint8 `[b, h, w, 3]`, `segments` int32 `[b, h, w]` where the model takes them,
+        `label` int32 `[b]`, and optionally `valid` bool `[b]`, False for examples to leave out.
+      rng: for dropout and drop path, this step's own.
+    """
+    out, updated = self.model.apply(
+      self.model_variables(params, state.batch_stats),
+      normalize(batch["image"]),
+      batch.get("segments"),
+      train=True,
+      rngs={"dropout": rng},
+      mutable=["batch_stats"],
+    )
+    label = batch["label"]
+    valid = batch.get("valid", jnp.ones(label.shape, bool))
+    losses = metrics.cross_entropy(out.logits, label, self.label_smoothing)
+    top1 = metrics.masked_mean(metrics.top_k(out.logits, label, 1), valid)
+    new_state = state.replace(batch_stats=updated.get("batch_stats", {}))
+    return metrics.masked_mean(losses, valid), (new_state, {"top1": top1})
+
+
+def make_loss(model: Any, *, label_smoothing: float) -> SupervisedLoss:
+  """The supervised objective of a model.
+
+  Args:
+    model: a model with a head, `logits [b, c]`.
+    label_smoothing: share of a label's mass that is spread evenly over all classes, in [0, 1).
+  """
+  return SupervisedLoss(model, label_smoothing)

@@ -1,0 +1,202 @@
+"""Saving and restoring a run: the only file that imports orbax.
+
+A run's checkpoints are the folders `WORKDIR/checkpoints/STEP`.
+"""
+
+
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from jax.experimental import multihost_utils
+from orbax.checkpoint import checkpoint_managers
+
+from hseg_jax.errors import UserError
+from hseg_jax.training.state import TrainState
+
+PyTree = Any
+_ITEM = "state"
+
+
+def _folder(workdir: str | pathlib.Path) -> pathlib.Path:
+  return pathlib.Path(workdir).absolute() / "checkpoints"
+
+
+def _describe(tree: PyTree) -> dict[str, tuple[int, ...]]:
+  """Dotted name -> shape of every leaf, the same for a state and for what a checkpoint lists."""
+  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+  name = lambda key: str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
+  return {".".join(map(name, path)): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _mismatch(saved: PyTree, wanted: PyTree) -> str | None:
+  """The first difference between two states in words; None where their shapes agree."""
+  saved, wanted = _describe(saved), _describe(wanted)
+  for name in wanted:
+    if name not in saved:
+      return f"it has no {name}"
+    if saved[name] != wanted[name]:
+      return f"its {name} has shape {saved[name]}, the run's has {wanted[name]}"
+  surplus = sorted(set(saved) - set(wanted))
+  return f"it has {surplus[0]}, the run has none" if surplus else None
+
+
+class Checkpointer:
+  """Saves every so many steps and on preemption, keeps the latest few, restores the newest."""
+
+  def __init__(
+    self,
+    workdir: str | pathlib.Path,
+    *,
+    every_steps: int = 1,
+    keep: int = 1,
+    read_only: bool = False,
+  ):
+    """Opens `workdir/checkpoints`, creating it unless it is only read.
+
+    Args:
+      workdir: the run's folder.
+      every_steps: a checkpoint is due at every multiple of it.
+      keep: how many of the latest checkpoints stay.
+      read_only: another run's folder: nothing in it is touched.
+    """
+    self._read_only = read_only
+    self._folder = _folder(workdir)
+    self._manager = ocp.CheckpointManager(
+      self._folder,
+      options=ocp.CheckpointManagerOptions(
+        save_decision_policy=checkpoint_managers.AnySavePolicy(
+          [
+            checkpoint_managers.FixedIntervalPolicy(every_steps),
+            checkpoint_managers.PreemptionCheckpointingPolicy(),
+          ]
+        ),
+        preservation_policy=checkpoint_managers.LatestN(keep),
+        cleanup_tmp_directories=not read_only,
+        create=not read_only,
+        read_only=read_only,
+      ),
+      item_handlers={_ITEM: ocp.StandardCheckpointHandler()},
+    )
+
+  @property
+  def latest_step(self) -> int | None:
+    """The newest step on disk, None where there is none."""
+    return self._manager.latest_step()
+
+  def is_due(self, step: int) -> bool:
+    """Whether `step` is to be saved: its turn has come, or the machine is about to be taken."""
+    return step != self.latest_step and self._manager.should_save(step)
+
+  def is_preempted(self, step: int) -> bool:
+    """Whether the machine is about to be taken; every process gets the same answer."""
+    return self._manager.reached_preemption(step)
+
+  def save(self, step: int, state: TrainState) -> None:
+    """Copies the state off the devices and writes it in the background."""
+    if step != self.latest_step:
+      arguments = ocp.args.Composite(**{_ITEM: ocp.args.StandardSave(state)})
+      self._manager.save(step, args=arguments, force=True)
+
+  def restore(self, wanted: TrainState) -> TrainState | None:
+    """Restores the newest readable checkpoint.
+
+    An unreadable one (a machine died while its disk was full, say) is put aside with a warning
+    and the one before it is taken.
+
+    Args:
+      wanted: the state's shapes with shardings; checkpoints move between numbers of devices.
+
+    Returns:
+      The state, None where there is no checkpoint.
+
+    Raises:
+      UserError: the checkpoint is another model's, or none of the checkpoints is readable.
+    """
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    for step in steps:
+      try:
+        saved = self._manager.item_metadata(step)[_ITEM].tree
+        problem = _mismatch(saved, wanted)
+        if problem is None:
+          arguments = ocp.args.Composite(**{_ITEM: ocp.args.StandardRestore(wanted)})
+          return self._manager.restore(step, args=arguments)[_ITEM]
+      except Exception as error:  # orbax and its storage have no common class for broken files
+        self._put_aside(step, error)
+        continue
+      raise UserError(f"Checkpoint {self._folder / str(step)} does not fit this run: {problem}.")
+    if steps:
+      raise UserError(f"None of the checkpoints in {self._folder} can be read; start a new workdir.")
+    return None
+
+  def _put_aside(self, step: int, error: Exception) -> None:
+    source = self._folder / str(step)
+    logging.warning(
+      "Checkpoint %s cannot be read (%s) and is put aside; the one before it is used.",
+      source,
+      type(error).__name__,
+    )
+    if self._read_only:
+      return
+    multihost_utils.sync_global_devices(f"unreadable_{step}")
+    if jax.process_index() == 0:
+      aside = source.with_name(f"{step}.unreadable")
+      shutil.rmtree(aside, ignore_errors=True)
+      source.rename(aside)
+    multihost_utils.sync_global_devices(f"put_aside_{step}")
+    self._manager.reload()
+
+  def close(self) -> None:
+    """Waits for what is still being written."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+
+def restore_from(workdir: str | pathlib.Path, wanted: TrainState) -> TrainState:
+  """Restores the newest readable checkpoint of another run, whose folder stays untouched.
+
+  Raises:
+    UserError: there is none, or it is another model's.
+  """
+  state = None
+  if _folder(workdir).is_dir():
+    checkpointer = Checkpointer(workdir, read_only=True)
+    state = checkpointer.restore(wanted)
+    checkpointer.close()
+  if state is None:
+    raise UserError(f"{workdir} holds no checkpoint to resume from.")
+  return state
+
+
+def load(workdir: str | pathlib.Path, step: int | None = None) -> dict[str, Any]:
+  """Reads a whole state as nested dicts of numpy arrays, on any machine.
+
+  Args:
+    workdir: the run's folder.
+    step: which checkpoint; the newest where None.
+
+  Returns:
+    A dict with the fields of `TrainState`.
+
+  Raises:
+    UserError: there is no such checkpoint.
+  """
+  folder = _folder(workdir)
+  steps = sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit())
+  if not steps or (step is not None and step not in steps):
+    wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
+    raise UserError(f"{workdir} holds {wanted}; its steps: {steps or 'none'}.")
+  manager = ocp.CheckpointManager(
+    folder,
+    options=ocp.CheckpointManagerOptions(read_only=True),
+    item_handlers={_ITEM: ocp.PyTreeCheckpointHandler()},
+  )
+  step = steps[-1] if step is None else step
+  tree = manager.item_metadata(step)[_ITEM].tree
+  as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+  arguments = ocp.args.Composite(**{_ITEM: ocp.args.PyTreeRestore(restore_args=as_numpy)})
+  return manager.restore(step, args=arguments)[_ITEM]

@@ -1,0 +1,84 @@
+"""Where arrays live: the only file that builds a mesh.
+
+Training is data parallel: batches are cut along the mesh's one axis, everything else is
+replicated. Code is written for the global batch and the compiler cuts it.
+"""
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from hseg_jax.errors import UserError
+
+AXIS = "data"
+
+
+def _free_port() -> int:
+  with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    return probe.getsockname()[1]
+
+
+def _from_environment(name: str) -> int | None:
+  return int(os.environ[name]) if name in os.environ else None
+
+
+def initialize_distributed() -> None:
+  """Joins the processes of a run; must come before anything that starts a backend.
+
+  On a cluster that jax knows (Slurm, Cloud TPU, GKE, Open MPI) it finds the others by itself;
+  hosts started by hand name themselves by `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and
+  `JAX_PROCESS_ID`. A lone machine becomes a cluster of one: only then does SIGTERM lead to a
+  saved step.
+  """
+  num_processes = _from_environment("JAX_NUM_PROCESSES")
+  try:
+    jax.distributed.initialize(
+      num_processes=num_processes, process_id=_from_environment("JAX_PROCESS_ID")
+    )
+  except ValueError as error:
+    # The one thing jax says where it found no cluster. Every other error means a broken cluster.
+    if num_processes is not None or "coordinator_address should be defined" not in str(error):
+      raise
+    jax.distributed.initialize(f"localhost:{_free_port()}", num_processes=1, process_id=0)
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """A mesh of one axis over `devices` (default: all devices of all processes)."""
+  devices = jax.devices() if devices is None else devices
+  # Auto, not jax's default Explicit, under which segment and gather operations fail to broadcast.
+  return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """Every device holds the whole array."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharded(mesh: Mesh) -> NamedSharding:
+  """The first dimension is cut over the devices."""
+  return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+  """Raises `UserError` where the devices cannot share a batch evenly."""
+  if batch_size % mesh.size:
+    raise UserError(
+      f"batch_size {batch_size} cannot be shared by {mesh.size} devices; choose a multiple of it."
+    )
+
+
+def to_global(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+  """Puts this host's slice of a batch `[b / hosts, ...]` on its devices.
+
+  Returns:
+    Global arrays `[b, ...]`, cut along their first dimension.
+  """
+  sharding = batch_sharded(mesh)
+  return {
+    name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()
+  }

@@ -1,0 +1,132 @@
+"""What a run leaves behind besides checkpoints: its config and its metrics.
+
+This is the only file that imports clu, which brings tensorflow for TensorBoard's files.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from hseg_jax.errors import UserError
+
+# What may differ between a run and its continuation without being a change of the experiment.
+_IGNORED = ("allow_config_change", "resume")
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, Mapping):
+      flat |= _flatten(value, f"{prefix}{key}.")
+    else:
+      flat[prefix + key] = value
+  return flat
+
+
+def check_config(
+  workdir: str | pathlib.Path, config: Mapping[str, Any], *, allow_change: bool
+) -> None:
+  """Refuses to go on with another experiment's run.
+
+  Args:
+    workdir: a run's folder; one without `config.json` is fine.
+    config: the resolved config, nested dicts of plain values.
+    allow_change: do not refuse.
+
+  Raises:
+    UserError: `workdir/config.json` differs; the sentence names the fields.
+  """
+  path = pathlib.Path(workdir) / "config.json"
+  if allow_change or not path.exists():
+    return
+  saved = _flatten(json.loads(path.read_text()))
+  # Through JSON, so that tuples compare equal to the lists they became.
+  wanted = _flatten(json.loads(json.dumps(config)))
+  missing = object()
+  changed = [
+    f"{name} ({saved.get(name, 'absent')} -> {wanted.get(name, 'absent')})"
+    for name in sorted(saved.keys() | wanted.keys())
+    if name not in _IGNORED and saved.get(name, missing) != wanted.get(name, missing)
+  ]
+  if changed:
+    raise UserError(
+      f"{workdir} holds a run with another config: {', '.join(changed)}; choose a new workdir or "
+      "set allow_config_change=true."
+    )
+
+
+def write_config(workdir: str | pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Writes `workdir/config.json` from the first process."""
+  if jax.process_index() == 0:
+    folder = pathlib.Path(workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
+  """Reads the resolved config of a run.
+
+  Raises:
+    UserError: the folder holds no run.
+  """
+  path = pathlib.Path(workdir) / "config.json"
+  if not path.exists():
+    raise UserError(f"{workdir} holds no run: it has no config.json.")
+  return json.loads(path.read_text())
+
+
+class MetricWriter:
+  """Writes metrics to `metrics.jsonl` and TensorBoard's `summaries/`, from the first process."""
+
+  def __init__(self, workdir: str | pathlib.Path, *, start_step: int):
+    """Opens both, forgetting what an interrupted run wrote after `start_step`."""
+    self._active = jax.process_index() == 0
+    if not self._active:
+      return
+    folder = pathlib.Path(workdir)
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    kept = [line for line in lines if _is_until(line, start_step)]
+    path.write_text("".join(line + "\n" for line in kept))
+    self._file = path.open("a", buffering=1)
+    self._summaries = _summary_writer(folder / "summaries")
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Writes one line `{"step": step, name: value, ...}`."""
+    if self._active:
+      self._file.write(json.dumps({"step": step, **values}) + "\n")
+      self._summaries.write_scalars(step, values)
+
+  def write_figures(self, step: int, figures: Mapping[str, np.ndarray]) -> None:
+    """Writes pictures, uint8 `[h, w, 3]`, to TensorBoard."""
+    if self._active and figures:
+      images = {name: picture[None] for name, picture in figures.items()}
+      self._summaries.write_images(step, images)
+
+  def close(self) -> None:
+    """Waits until everything is on disk."""
+    if self._active:
+      self._file.close()
+      self._summaries.close()
+
+
+def _is_until(line: str, step: int) -> bool:
+  """Whether a line of metrics is whole and of `step` or before."""
+  try:
+    return json.loads(line)["step"] <= step
+  except (ValueError, KeyError):  # the run was killed while it wrote this line
+    return False
+
+
+def _summary_writer(folder: pathlib.Path) -> Any:
+  # Imported here: tensorflow takes seconds, and only the first process of a run needs it.
+  import tensorflow as tf
+  from clu import metric_writers
+
+  for kind in ("GPU", "TPU"):  # tensorflow would otherwise take the accelerators' memory
+    tf.config.set_visible_devices([], kind)
+  return metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(folder)))
