@@ -1,0 +1,125 @@
+"""The segmenters we are compared with: counts, nesting, connectedness, determinism."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from hseg_jax.baselines import grid, kmeans, slic, ward
+from hseg_jax.errors import UserError
+from hseg_jax.hierarchy import border_lengths
+
+COUNTS = (16, 8, 5, 2)
+
+
+@pytest.fixture(scope="module")
+def image():
+  """Four quadrants of flat colour with a little noise, `[40, 32, 3]`."""
+  rng = np.random.default_rng(0)
+  colors = np.array([[[200, 40, 40], [40, 160, 60]], [[50, 60, 190], [220, 210, 60]]])
+  noise = rng.integers(-12, 13, (40, 32, 3))
+  return (np.kron(colors, np.ones((20, 16, 1), int)) + noise).astype(np.uint8)
+
+
+def assert_nested(maps):
+  for fine, coarse in zip(maps, maps[1:], strict=False):
+    pairs = np.unique(np.stack([fine.ravel(), coarse.ravel()]), axis=1)
+    assert pairs.shape[1] == fine.max() + 1
+
+
+def assert_contiguous(labels, count):
+  np.testing.assert_array_equal(np.unique(labels), np.arange(count))
+
+
+def test_grid_has_exact_counts_and_nests(image):
+  maps = grid.segment(image, COUNTS)
+  for labels, count in zip(maps, COUNTS, strict=True):
+    assert labels.shape == (40, 32)
+    assert_contiguous(labels, count)
+  assert_nested(maps)
+  assert set(np.bincount(maps[0].ravel())) == {80}
+  np.testing.assert_array_equal(grid.segment(image, (2, 16))[1], maps[0])
+  with pytest.raises(UserError, match="cannot be cut"):
+    grid.segment(image[:2, :2], (5,))
+
+
+@pytest.mark.parametrize("count", [25, *COUNTS])
+def test_slic_has_exact_counts_and_connected_regions(image, count):
+  labels = slic.segment(image, count)
+  assert_contiguous(labels, count)
+  assert all(ndimage.label(labels == region)[1] == 1 for region in range(count))
+
+
+def test_slic_finds_four_colours(image):
+  labels = slic.segment(image, 4)
+  assert border_lengths(labels, 4).sum() / 2 < 40 + 32 + 8
+
+
+def test_slic_of_one_colour_ends():
+  assert slic.segment(np.zeros((3, 3, 3), np.uint8), 30).max() < 9
+
+
+def test_ward_nests_and_ends_at_the_colours(image):
+  cells = np.arange(40)[:, None] // 4 * 8 + np.arange(32) // 4
+  maps = ward.segment(image, 3 * cells + 1, (80, *COUNTS, 4))
+  for labels, count in zip(maps, (80, *COUNTS, 4), strict=True):
+    assert_contiguous(labels, count)
+  assert_nested(maps[:-1])
+  np.testing.assert_array_equal(maps[-1], np.kron([[0, 1], [2, 3]], np.ones((20, 16), int)))
+  np.testing.assert_array_equal(ward.segment(image, cells, (1000,))[0], cells)
+
+
+def test_ward_merges_only_regions_that_touch():
+  image = np.repeat(np.array([[[0] * 3, [255] * 3, [0] * 3]], np.uint8), 2, axis=0)
+  (labels,) = ward.segment(image, np.array([[0, 1, 2], [0, 1, 2]]), (2,))
+  assert labels[0, 0] != labels[0, 2]
+
+
+def test_kmeans_nests_and_depends_on_its_seed_alone():
+  tokens = np.random.default_rng(1).normal(size=(5, 4, 8)).astype(np.float32)
+  first = kmeans.segment(tokens, (40, 32), COUNTS, seed=3)
+  again = kmeans.segment(tokens, (40, 32), COUNTS, seed=3)
+  other = kmeans.segment(tokens, (40, 32), COUNTS, seed=4)
+  for labels, same, count in zip(first, again, COUNTS, strict=True):
+    assert labels.shape == (40, 32) and labels.max() < count
+    assert_contiguous(labels, labels.max() + 1)
+    np.testing.assert_array_equal(labels, same)
+  assert_nested(first)
+  assert any((a != b).any() for a, b in zip(first, other, strict=True))
+
+
+def test_kmeans_separates_directions_not_lengths():
+  tokens = np.zeros((2, 4, 2), np.float32)
+  tokens[:, :2, 0] = [[1, 9], [5, 3]]
+  tokens[:, 2:, 1] = [[2, 8], [4, 1]]
+  maps = kmeans.segment(tokens, (8, 16), (2,), seed=0)
+  halves = np.repeat(np.arange(2), 8)[None].repeat(8, axis=0)
+  # Between two tokens the longer one wins, so only the tokens' own centres are told apart surely.
+  sure = np.abs(np.arange(16) - 7.5) > 3
+  agree = (maps[0] == halves)[:, sure]
+  assert agree.all() or not agree.any()
+
+
+def test_kmeans_upsamples_as_bilinear_interpolation_does():
+  cv2 = pytest.importorskip("cv2")
+  grid_values = np.random.default_rng(2).normal(size=(3, 5)).astype(np.float32)
+  weights = kmeans._bilinear(12, 3), kmeans._bilinear(20, 5)
+  expected = cv2.resize(grid_values, (20, 12), interpolation=cv2.INTER_LINEAR)
+  np.testing.assert_allclose(weights[0] @ grid_values @ weights[1].T, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_kmeans_equals_the_reference_recipe(seed):
+  """Thirty plain rounds of M step (normalised sum) and E step (arg-max product), then compose."""
+  tokens = np.random.default_rng(seed).normal(size=(3, 3, 6)).astype(np.float32)
+  maps = kmeans.segment(tokens, (3, 3), (5, 3), seed=seed)
+  rng = np.random.default_rng(seed)
+  vectors, expected = tokens.reshape(9, 6), np.arange(9)
+  for count in (5, 3):
+    labels = rng.integers(count, size=len(vectors))
+    for _ in range(30):
+      sums = np.stack([vectors[labels == k].sum(axis=0) for k in range(count)])
+      prototypes = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+      labels = (vectors @ prototypes.T).argmax(axis=1)
+    kept, labels = np.unique(labels, return_inverse=True)
+    vectors, expected = prototypes[kept], labels[expected]
+    np.testing.assert_array_equal(maps[0 if count == 5 else 1].ravel(), expected)
