@@ -19,13 +19,13 @@ from hseg_jax.errors import UserError
 SPLITS = {"train": 20_000, "val": 2_000, "test": 2_000}
 MIN_SIZE = 32
 
-_MARGIN = 0.03  # of the image side, always free around the object
-_EXTENT = (0.68, 0.92)  # the object's longer side, in image sides
-_TURN = 30  # degrees either way, of the object as a whole
-_OCCLUDED = 0.3  # share of the images that have an occluder
+_MARGIN = 0.02  # of the image side, always free around the object
+_EXTENT = (0.72, 0.94)  # the object's longer side, in image sides
+_TURN = 20  # degrees either way, of the object as a whole
+_OCCLUDED = 0.27  # share of the images that have an occluder
 _HIDDEN = (0.1, 0.35)  # share of the object behind it
-_CONTRAST = 30  # CIELAB distance of a part from its parent and from the background
-_CANDIDATES = 12  # colours and occluders to choose from
+_CONTRAST = 32  # CIELAB distance of a part from its parent and from the background
+_CANDIDATES = 8  # colours and occluders to choose from
 
 
 class PartWorld:
@@ -136,18 +136,14 @@ def _fit(outlines: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarra
 
 def _sample_clutter(rng: np.random.Generator) -> list[np.ndarray]:
   """Bands across the image, and jagged shards; neither looks like a part."""
-  shapes = []
-  for _ in range(rng.integers(3, 7)):
-    centre = complex(*rng.random(2))
-    if rng.random() < 0.3:
-      along = cmath.rect(2, rng.uniform(-math.pi, math.pi))
-      across = along * 1j * rng.uniform(0.01, 0.04)
-      corners = (along + across, along - across, -along - across, -along + across)
-      shapes.append(centre + np.array(corners))
-    else:
-      radii = rng.uniform(0.04, 0.2, 7)
-      shapes.append(centre + radii * np.exp(2j * np.pi * np.arange(7) / 7))
-  return shapes
+  count = rng.integers(2, 6)
+  centres = rng.random(count) + 1j * rng.random(count)
+  shards = rng.uniform(0.04, 0.2, (count, 7)) * np.exp(2j * np.pi * np.arange(7) / 7)
+  along = 2 * np.exp(1j * rng.uniform(-np.pi, np.pi, count))
+  across = along * 1j * rng.uniform(0.01, 0.04, count)
+  bands = np.stack([along + across, along - across, -along - across, -along + across], axis=1)
+  is_band = rng.random(count) < 0.25
+  return [centres[i] + (bands[i] if is_band[i] else shards[i]) for i in range(count)]
 
 
 def _sample_occluder(parts: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
@@ -199,7 +195,7 @@ def _sample_materials(
   main[1:first] = 0.5 * (main[1:first] + main[0])
   texture = rng.integers(len(TILE_PERIODS), size=count)
   ink = rng.integers(0, 2, (count, 1)) * np.ones(3, np.float32)
-  amount = rng.uniform(0.1, 0.4, (count, 1)).astype(np.float32)
+  amount = rng.uniform(0.08, 0.28, (count, 1)).astype(np.float32)
   other = main + amount * (ink - main)
   period = np.exp(rng.uniform(np.log(0.05), np.log(0.2), count)) * TILE_PERIODS[texture]
   turn = np.exp(1j * rng.uniform(-np.pi, np.pi, count))
@@ -209,5 +205,6 @@ def _sample_materials(
 
 def _contrasting(candidates: np.ndarray, neighbours: np.ndarray) -> int:
   """The first candidate that stands out from all neighbours, or else the one that does most."""
-  distance = np.linalg.norm(candidates[:, None] - neighbours[None], axis=-1).min(axis=1)
-  return int(np.argmax(np.minimum(distance, _CONTRAST)))
+  offset = candidates[:, None] - neighbours
+  distance = np.square(offset).sum(axis=-1).min(axis=1)
+  return int(np.argmax(np.minimum(distance, _CONTRAST**2)))

@@ -101,8 +101,10 @@ def render(
   kinds = kinds.take(painted)
   parts = np.ascontiguousarray(kinds[::2, ::2])
   cover = cv2.pyrDown((kinds > 0).astype(np.float32))
-  image = cv2.pyrDown(_colour(painted, scene.materials, size)) * _shade(scene.light, cover)
-  return np.minimum(image, 255).astype(np.uint8), parts > 0, parts
+  shade = _shade(scene.light, cover)
+  image = cv2.pyrDown(_colour(painted, scene.materials, size))
+  image = cv2.multiply(image, cv2.merge([shade] * 3), dtype=cv2.CV_8U)
+  return image, parts > 0, parts
 
 
 @functools.lru_cache(maxsize=8)
@@ -114,21 +116,22 @@ def _sample_positions(size: int) -> np.ndarray:
 
 def _colour(painted: np.ndarray, materials: Materials, size: int) -> np.ndarray:
   """Looks up every sample's colour: by its shape and by the texel of the shape's texture."""
+  shape = painted.astype(np.intp)  # once, or every look-up below would convert it again
   frequency = (materials.frequency * _TILE).astype(np.complex64)
   phase = (materials.phase * _TILE).astype(np.complex64)
-  texel = _sample_positions(size) * frequency.take(painted)
-  texel += phase.take(painted)
-  texel = texel.view(np.float32).astype(np.int32) & (_TILE - 1)
-  tile = (materials.texture * _TILE * _TILE).astype(np.int32).take(painted)
+  texel = _sample_positions(size) * frequency.take(shape)
+  texel += phase.take(shape)
+  texel = texel.view(np.float32).astype(np.intp) & (_TILE - 1)
+  tile = (materials.texture * _TILE * _TILE).take(shape)
   level = _TILES.ravel().take(tile + texel[:, 1::2] * _TILE + texel[:, 0::2])
   mix = np.linspace(0, 1, _LEVELS, dtype=np.float32)[:, None]
   dark, bright = materials.colours[:, None, 0], materials.colours[:, None, 1]
   palette = np.round(255 * (dark + mix * (bright - dark))).astype(np.uint8).reshape(-1, 3)
-  return palette.take(painted.astype(np.int32) * _LEVELS + level, axis=0)
+  return palette.take(shape * _LEVELS + level, axis=0)
 
 
 def _shade(light: Light, cover: np.ndarray) -> np.ndarray:
-  """The factor [size, size, 1] by which light and shadow change each pixel, always positive."""
+  """The factor [size, size] by which light and shadow change each pixel, always positive."""
   size = len(cover)
   axis = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
   towards = light.direction.real * axis[None, :] + light.direction.imag * axis[:, None]
@@ -144,4 +147,4 @@ def _shade(light: Light, cover: np.ndarray) -> np.ndarray:
   move = np.array([[1, 0, away.real], [0, 1, away.imag]])
   shadow = cv2.warpAffine(height, move, (size, size))
   shade *= 1 - light.shadow * shadow * (1 - cover)
-  return shade[..., None]
+  return shade
