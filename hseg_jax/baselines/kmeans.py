@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, Int32
+from scipy import sparse
 
 
 def segment(
@@ -66,8 +67,8 @@ def _prototypes(
   vectors: Float[np.ndarray, "n d"], labels: Int[np.ndarray, "n"], num_clusters: int
 ) -> Float[np.ndarray, "k d"]:
   """Sum of each cluster's vectors, scaled to length one; zero for a cluster without members."""
-  members = labels == np.arange(num_clusters)[:, None]
-  sums = members.astype(vectors.dtype) @ vectors
+  entries = np.ones(len(labels), vectors.dtype), (labels, np.arange(len(labels)))
+  sums = sparse.csr_array(entries, shape=(num_clusters, len(labels))) @ vectors
   return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
 
 
