@@ -1,0 +1,345 @@
+"""Published PyTorch weights in and out: every key of the reference beside ours.
+
+`key_table(model)` is the table; everything here is read from it. A state dict is a mapping from the
+published names to numpy arrays; nothing in this file needs torch.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from hseg_jax.errors import UserError
+from hseg_jax.models.cast import Cast, CastSeg
+from hseg_jax.models.tome import Tome
+
+StateDict = Mapping[str, np.ndarray]
+
+
+class Entry(NamedTuple):
+  """One tensor: its path in our variables, its published names, and how it is laid out there.
+
+  Attributes:
+    path: "/"-joined, its collection ("params" or "batch_stats") first.
+    keys: published names; where there are two, the reference stores the same tensor twice.
+    layout: a key of `_LAYOUTS`.
+  """
+
+  path: str
+  keys: tuple[str, ...]
+  layout: str
+
+
+# Layout -> (published array to ours, ours to published).
+_LAYOUTS = {
+  "same": (lambda x: x, lambda x: x),
+  "linear": (lambda x: x.T, lambda x: x.T),
+  "conv": (lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)),
+  "conv_1x1": (lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None]),
+  "token": (lambda x: x[0, 0], lambda x: x[None, None]),
+}
+
+
+def key_table(model: nn.Module) -> list[Entry]:
+  """Every parameter and statistic of `model` beside its published names.
+
+  Positions are not listed, since some classes keep those of CLS and grid in one tensor: see
+  `_position_in`.
+  """
+  return [*_stem(model), Entry("params/cls_token", ("cls_token",), "token"), *_backbone(model)]
+
+
+def _linear(path: str, *keys: str, layout: str = "linear", bias: bool = True) -> Iterator[Entry]:
+  yield Entry(f"params/{path}/kernel", tuple(f"{key}.weight" for key in keys), layout)
+  if bias:
+    yield Entry(f"params/{path}/bias", tuple(f"{key}.bias" for key in keys), "same")
+
+
+def _norm(path: str, *keys: str) -> Iterator[Entry]:
+  yield Entry(f"params/{path}/scale", tuple(f"{key}.weight" for key in keys), "same")
+  yield Entry(f"params/{path}/bias", tuple(f"{key}.bias" for key in keys), "same")
+
+
+def _batch_norm(path: str, key: str, affine: bool = True) -> Iterator[Entry]:
+  if affine:
+    yield from _norm(path, key)
+  yield Entry(f"batch_stats/{path}/mean", (f"{key}.running_mean",), "same")
+  yield Entry(f"batch_stats/{path}/var", (f"{key}.running_var",), "same")
+
+
+def _attention(path: str, *keys: str) -> Iterator[Entry]:
+  yield from _linear(f"{path}/qkv", *(f"{key}.qkv" for key in keys))
+  yield from _linear(f"{path}/out", *(f"{key}.proj" for key in keys))
+
+
+def _stem(model: nn.Module) -> Iterator[Entry]:
+  if len(model.stem_strides) == 1:
+    yield from _linear("stem/projection", "patch_embed.proj", layout="conv")
+    return
+  for i in range(len(model.stem_strides)):
+    yield from _linear(f"stem/conv_{i}", f"patch_embed.proj.{3 * i}", layout="conv", bias=False)
+    yield from _batch_norm(f"stem/norm_{i}", f"patch_embed.proj.{3 * i + 1}")
+  last = f"patch_embed.proj.{3 * len(model.stem_strides)}"
+  yield from _linear("stem/projection", last, layout="conv_1x1")
+
+
+def _block_keys(model: nn.Module, stage: int, block: int) -> tuple[str, ...]:
+  """Published names of a block: the classes of the reference number them differently."""
+  number = sum(model.depths[:stage]) + block
+  if not isinstance(model, Cast):
+    return (f"blocks.{number}",)
+  if isinstance(model, CastSeg) and model.position == "sincos":
+    return (f"blocks{stage + 1}.{block}",)
+  return f"blocks.{number}", f"blocks{stage + 1}.{number}"
+
+
+def _backbone(model: nn.Module) -> Iterator[Entry]:
+  for stage, depth in enumerate(model.depths):
+    for block in range(depth):
+      path, keys = f"stage_{stage}/block_{block:02d}", _block_keys(model, stage, block)
+      yield from _norm(f"{path}/norm_1", *(f"{key}.norm1" for key in keys))
+      yield from _attention(f"{path}/attention", *(f"{key}.attn" for key in keys))
+      yield from _norm(f"{path}/norm_2", *(f"{key}.norm2" for key in keys))
+      yield from _linear(f"{path}/mlp/fc_1", *(f"{key}.mlp.fc1" for key in keys))
+      yield from _linear(f"{path}/mlp/fc_2", *(f"{key}.mlp.fc2" for key in keys))
+    if isinstance(model, Cast):
+      path, key = f"pool_{stage}", f"pool{stage + 1}.pool_block"
+      yield Entry(f"params/{path}/nodes/bias", (f"{key}.centroid_fc.bias",), "same")
+      yield from _norm(f"{path}/nodes/norm", f"{key}.centroid_fc.norm")
+      yield from _attention(f"{path}/nodes/attention", f"{key}.centroid_fc.attn")
+      for part, published in (("expand", "fc1"), ("reduce", "fc2")):
+        yield from _norm(f"{path}/{part}/norm", f"{key}.{published}.0")
+        yield from _linear(f"{path}/{part}/fc", f"{key}.{published}.1")
+  if isinstance(model, CastSeg):
+    yield from _batch_norm("fusion/norm", "block_fusion.proj_blocks.0.norm")
+    yield from _linear("fusion/projection", "block_fusion.proj_blocks.2")
+  else:
+    yield from _norm("norm", "norm")
+  if model.num_classes:
+    yield from _linear("head", "head")
+
+
+def projector_table(path: str, key: str, num_layers: int) -> list[Entry]:
+  """The table of MoCo's projector (3 layers, "head") or predictor (2 layers, "predictor")."""
+  entries = []
+  for i in range(num_layers):
+    entries += _linear(f"{path}/fc_{i}", f"{key}.{3 * i}", bias=False)
+    entries += _batch_norm(f"{path}/norm_{i}", f"{key}.{3 * i + 1}", affine=i < num_layers - 1)
+  return entries
+
+
+def _position_in(model: nn.Module, state_dict: dict) -> dict[str, np.ndarray]:
+  """Splits what `state_dict` (from which it is taken) holds of positions into table and CLS."""
+  table, cls = state_dict.pop("pos_embed"), None
+  if "pe_token" in state_dict:
+    cls = state_dict.pop("pe_token")[0, 0]
+  else:
+    table, cls = table[:, 1:], table[0, 0]
+  shape = (*model.position_grid, model.dim)
+  return {"params/position/table": table.reshape(shape), "params/position/cls": cls}
+
+
+def _position_out(model: nn.Module, flat: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The inverse of `_position_in`."""
+  table = flat["params/position/table"].reshape(1, -1, model.dim)
+  cls = flat["params/position/cls"].reshape(1, 1, model.dim)
+  if _has_pe_token(model):
+    return {"pos_embed": table, "pe_token": cls}
+  return {"pos_embed": np.concatenate([cls, table], axis=1)}
+
+
+def _has_pe_token(model: nn.Module) -> bool:
+  """Whether the reference keeps the position of CLS in a tensor of its own."""
+  return isinstance(model, Cast | Tome) and model.position == "sincos"
+
+
+def _expected_shapes(model: nn.Module, table: list[Entry]) -> dict[str, tuple[int, ...]]:
+  """Published shape of every key that the model reads."""
+  shapes = _shapes_of_model(model)
+  expected = {}
+  for entry in table:
+    zeros = np.broadcast_to(np.float32(0), shapes[entry.path])
+    for key in entry.keys:
+      expected[key] = _LAYOUTS[entry.layout][1](zeros).shape
+  cells = model.position_grid[0] * model.position_grid[1]
+  expected["pos_embed"] = (1, cells + (not _has_pe_token(model)), model.dim)
+  if _has_pe_token(model):
+    expected["pe_token"] = (1, 1, model.dim)
+  return expected
+
+
+def _shapes_of_model(model: nn.Module) -> dict[str, tuple[int, ...]]:
+  """'/'-joined path -> shape of every variable of the model; computes nothing."""
+  height, width = model.image_size
+  image = jax.ShapeDtypeStruct((1, height, width, 3), np.float32)
+  segments = jax.ShapeDtypeStruct((1, height, width), np.int32)
+  init = lambda key, image, segments: model.init(key, image, segments, train=False)
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  variables = jax.eval_shape(init, key, image, segments)
+  return {path: leaf.shape for path, leaf in flatten_dict(variables, sep="/").items()}
+
+
+def encoder_state(state_dict: StateDict, encoder: str = "online") -> dict[str, np.ndarray]:
+  """The backbone's tensors under their bare names, out of any published container.
+
+  Understands MoCo checkpoints ("module.base_encoder." and "module.momentum_encoder."), linear
+  probes ("module."), SPML ("vit_backbone."), Segmenter ("encoder.") and bare state dicts. What
+  belongs to other parts of a container (predictor, classifier, decoder) is left out.
+
+  Args:
+    state_dict: published name -> array.
+    encoder: "online" or "target" (momentum); only MoCo checkpoints have both.
+
+  Raises:
+    UserError: where the target is asked for and there is none.
+  """
+  stripped = {key.removeprefix("module."): value for key, value in state_dict.items()}
+  wanted = "momentum_encoder." if encoder == "target" else "base_encoder."
+  if encoder == "target" and not any(key.startswith(wanted) for key in stripped):
+    raise UserError("This state dict holds no momentum encoder: ask for encoder='online'.")
+  for prefix in (wanted, "vit_backbone.", "encoder."):
+    if any(key.startswith(prefix) for key in stripped):
+      inside = (item for item in stripped.items() if item[0].startswith(prefix))
+      return {key.removeprefix(prefix): np.asarray(value) for key, value in inside}
+  return {key: np.asarray(value) for key, value in stripped.items()}
+
+
+def convert(
+  state_dict: StateDict, model: nn.Module, *, encoder: str = "online", head: str = "keep"
+) -> dict[str, Any]:
+  """Published weights -> the variables of `model`.
+
+  Args:
+    state_dict: published name -> array, of any container that `encoder_state` understands.
+    model: from `create_model`, with the fields the weights were trained with.
+    encoder: "online" or "target", which encoder of a MoCo checkpoint.
+    head: "keep" reads the head, "drop" ignores it; the variables then have none.
+
+  Returns:
+    {"params": ..., "batch_stats": ...} of float32 numpy arrays; with "unused" (published name ->
+    array) where the published class has tensors that its forward pass does not use.
+
+  Raises:
+    UserError: naming every missing, unexpected or misshapen key.
+  """
+  if encoder not in ("online", "target") or head not in ("keep", "drop"):
+    raise UserError("encoder is 'online' or 'target', head is 'keep' or 'drop'.")
+  state = encoder_state(state_dict, encoder)
+  state = {key: x for key, x in state.items() if not key.endswith("num_batches_tracked")}
+  table = key_table(model)
+  if head == "drop":
+    state = {key: x for key, x in state.items() if not key.startswith("head.")}
+    table = [entry for entry in table if not entry.path.startswith("params/head/")]
+  unused = {}
+  if isinstance(model, CastSeg) and model.position == "learned":
+    names = ("norm.weight", "norm.bias", "head.weight", "head.bias")
+    unused = {key: state.pop(key) for key in names[: 2 if model.num_classes else 4] if key in state}
+  _check(state, _expected_shapes(model, table))
+  flat = _position_in(model, state)
+  flat |= _read(state, table)
+  variables = unflatten_dict({path: np.asarray(x, np.float32) for path, x in flat.items()}, sep="/")
+  variables.setdefault("batch_stats", {})
+  return {**variables, "unused": unused} if unused else variables
+
+
+def _read(state: StateDict, table: list[Entry]) -> dict[str, np.ndarray]:
+  """Path -> array in our layout."""
+  return {entry.path: _LAYOUTS[entry.layout][0](state[entry.keys[0]]) for entry in table}
+
+
+def _check(state: StateDict, expected: Mapping[str, tuple[int, ...]]) -> None:
+  """Raises UserError naming what is missing, unexpected or of another shape."""
+  missing = sorted(set(expected) - set(state))
+  unexpected = sorted(set(state) - set(expected))
+  misshapen = sorted(
+    f"{key} {state[key].shape} instead of {expected[key]}"
+    for key in set(expected) & set(state)
+    if state[key].shape != expected[key]
+  )
+  faults = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+  if any(faults.values()):
+    found = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in faults.items() if keys)
+    raise UserError(f"The state dict does not fit the model ({found}).")
+
+
+def convert_moco(state_dict: StateDict, model: nn.Module) -> dict[str, Any]:
+  """A MoCo v3 checkpoint -> the trees of the contrastive objective.
+
+  Args:
+    state_dict: with the keys of base encoder, momentum encoder (each with its projector as "head")
+      and predictor, with or without "module." in front.
+    model: the encoder, with num_classes=0.
+
+  Returns:
+    "params" and "batch_stats" of {encoder, projector, predictor}, and "target", which has the two
+    for {encoder, projector}.
+
+  Raises:
+    UserError: naming every missing, unexpected or misshapen key.
+  """
+  online = _moco_encoder(state_dict, model, "online")
+  target = _moco_encoder(state_dict, model, "target")
+  stripped = {key.removeprefix("module."): np.asarray(x) for key, x in state_dict.items()}
+  table = projector_table("predictor", "predictor", 2)
+  wanted = {key for entry in table for key in entry.keys}
+  missing = sorted(wanted - set(stripped))
+  if missing:
+    raise UserError(f"The state dict does not fit the model (missing: {', '.join(missing)}).")
+  predictor = unflatten_dict(_read(stripped, table), sep="/")
+  return {
+    "params": {**online["params"], **predictor["params"]},
+    "batch_stats": {**online["batch_stats"], **predictor["batch_stats"]},
+    "target": target,
+  }
+
+
+def _moco_encoder(state_dict: StateDict, model: nn.Module, encoder: str) -> dict[str, Any]:
+  """{"params", "batch_stats"} of {encoder, projector} of one of the two encoders."""
+  backbone = convert(state_dict, model, encoder=encoder, head="drop")
+  state = encoder_state(state_dict, encoder)
+  table = projector_table("projector", "head", 3)
+  heads = {k for k in state if k.startswith("head.") and not k.endswith("num_batches_tracked")}
+  missing = sorted({key for entry in table for key in entry.keys} - heads)
+  unexpected = sorted(heads - {key for entry in table for key in entry.keys})
+  if missing or unexpected:
+    raise UserError(
+      f"The {encoder} encoder's head is not MoCo's projector (missing: {', '.join(missing)}; "
+      f"unexpected: {', '.join(unexpected)})."
+    )
+  projector = unflatten_dict(_read(state, table), sep="/")
+  return {
+    collection: {
+      "encoder": backbone[collection],
+      "projector": projector[collection]["projector"],
+    }
+    for collection in ("params", "batch_stats")
+  }
+
+
+def export_torch(variables: Mapping[str, Any], model: nn.Module) -> dict[str, np.ndarray]:
+  """The exact inverse of `convert`: variables -> a state dict under the published names.
+
+  Blocks that the reference stores twice are written twice, "num_batches_tracked" as 0. Any tree
+  shaped like the variables will do, gradients included; leaves it does not have are left out, so
+  that "params" alone gives no statistics.
+
+  Args:
+    variables: {"params": ..., and optionally "batch_stats" and "unused"}.
+    model: the model they belong to.
+
+  Returns:
+    Published name -> numpy array, in the published layout.
+  """
+  trees = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
+  flat = {path: np.asarray(x) for path, x in flatten_dict(trees, sep="/").items()}
+  state = dict(_position_out(model, flat))
+  for entry in key_table(model):
+    if entry.path in flat:
+      for key in entry.keys:
+        state[key] = _LAYOUTS[entry.layout][1](flat[entry.path])
+        if key.endswith("running_var"):
+          state[key.replace("running_var", "num_batches_tracked")] = np.int64(0)
+  return {**state, **variables.get("unused", {})}
