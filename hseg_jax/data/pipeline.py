@@ -7,6 +7,7 @@ goes on from step k by asking for batches from step k.
 
 import functools
 import inspect
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -78,7 +79,7 @@ def train_batches(
     .map(functools.partial(_add_segments, segment=_segmenter(superpixels)))
     .batch(host_batch)
   )
-  return _iterate(dataset[start_step * host_count + host_index :: host_count], num_workers)
+  return _Batches(dataset[start_step * host_count + host_index :: host_count], num_workers)
 
 
 def eval_batches(
@@ -120,7 +121,7 @@ def eval_batches(
     .map(functools.partial(_add_segments, segment=_segmenter(superpixels)))
     .batch(host_batch)
   )
-  return _iterate(dataset[host_index::host_count], num_workers)
+  return _Batches(dataset[host_index::host_count], num_workers)
 
 
 class _Padded:
@@ -147,19 +148,45 @@ def _host_batch(batch_size: int, host_count: int) -> int:
   return batch_size // host_count
 
 
-def _iterate(dataset: grain.MapDataset, num_workers: int) -> Iterator[Batch]:
-  """Batches in order, prepared ahead by a thread, of this process or of each worker process."""
-  # grain's own default would keep 500 batches in memory.
-  read_options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
-  batches = dataset.to_iter_dataset(read_options)
-  if num_workers > 0:
-    # Workers are sent the values of grain's flags, which exist before a notebook parses any.
-    if not flags.FLAGS.is_parsed():
-      flags.FLAGS.mark_as_parsed()
-    # Worker i of n takes batches i, i + n, ...: whole batches, so their content stays the same.
-    options = grain.MultiprocessingOptions(num_workers=num_workers)
-    batches = batches.mp_prefetch(options, worker_init_fn=_start_worker)
-  return iter(batches)
+class _Batches(Iterator[Batch]):
+  """Batches in order, prepared ahead by a thread, of this process or of each worker process.
+
+  Ends the workers when it is exhausted, closed or forgotten, and at exit before the interpreter
+  comes apart under them.
+  """
+
+  def __init__(self, dataset: grain.MapDataset, num_workers: int):
+    # grain's own default would keep 500 batches in memory.
+    batches = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+    if num_workers > 0:
+      # Workers are sent the values of grain's flags, which exist before a notebook parses any.
+      if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+      # Worker i of n takes batches i, i + n, ...: whole batches, so their content stays the same.
+      options = grain.MultiprocessingOptions(num_workers=num_workers)
+      batches = batches.mp_prefetch(options, worker_init_fn=_start_worker)
+    self._iterators = [iter(batches)]
+    self._finalize = weakref.finalize(self, _close, self._iterators)
+
+  def __next__(self) -> Batch:
+    if not self._iterators:
+      raise StopIteration
+    try:
+      batch = next(self._iterators[0])
+    except BaseException:
+      self.close()
+      raise
+    # Workers hand over shared memory; a copy frees it at once, whoever keeps the batch.
+    return {key: np.array(value) for key, value in batch.items()}
+
+  def close(self) -> None:
+    """Ends the workers; no batches come after it."""
+    self._finalize()
+
+
+def _close(iterators: list[grain.DatasetIterator]) -> None:
+  while iterators:
+    iterators.pop().close()
 
 
 def _start_worker(worker_index: int, worker_count: int) -> None:

@@ -12,13 +12,12 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from absl import logging
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hseg_jax.data import partworld
 from hseg_jax.errors import UserError
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-DEFAULT_DATA_DIR = "~/tensorflow_datasets"  # where TFDS looks if it is not told
 
 Example = dict[str, Any]
 
@@ -64,8 +63,7 @@ def load(
     UserError: if the source is unknown, or the data is missing, empty or not in a usable format.
   """
   if source == "partworld":
-    options = {} if num_examples is None else {"num_examples": num_examples}
-    examples = partworld.PartWorld(split, size=image_size, seed=seed, **options)
+    examples = partworld.PartWorld(split, size=image_size, seed=seed, num_examples=num_examples)
     return Source(examples, max_bad_images=max_bad_images)
   if source == "folder":
     examples = FolderExamples(root, split)
@@ -208,9 +206,10 @@ class TfdsExamples:
     try:
       builder = tfds.builder(name, data_dir=data_dir or None)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
-      raise UserError(
-        f'TensorFlow Datasets knows no data set "{name}"; check data.name.'
-      ) from error
+      raise UserError(f'TFDS knows no data set "{name}"; check data.name.') from error
+    if builder.is_prepared():
+      # Only a builder made from the folder sees the formats that were added by conversion.
+      builder = tfds.builder_from_directory(builder.data_dir)
     features = builder.info.features
     for key, kind in (("image", tfds.features.Image), ("label", tfds.features.ClassLabel)):
       if not isinstance(features.get(key), kind):
@@ -224,11 +223,12 @@ class TfdsExamples:
       self._records = builder.as_data_source(
         split=split, decoders={"image": tfds.decode.SkipDecoding()}
       )
-    except (NotImplementedError, AssertionError) as error:
+    except NotImplementedError as error:
       raise UserError(
         f'The TFDS data set "{name}" is not prepared as array_record in {builder.data_dir}; run '
-        f"python launch/prepare_tfds.py --name={name} --data_dir={data_dir or DEFAULT_DATA_DIR}"
-        f", with --convert if it is there as tfrecord."
+        f"python launch/prepare_tfds.py --name={name}"
+        f"{f' --data_dir={data_dir}' if data_dir else ''}"
+        f"{' --convert' if builder.is_prepared() else ''}"
       ) from error
     except ValueError as error:
       raise UserError(f'The TFDS data set "{name}" has no split "{split}": {error}') from error
@@ -264,5 +264,7 @@ def decode(file: str | pathlib.Path | BinaryIO, name: str) -> UInt8[np.ndarray, 
       if "transparency" in image.info:
         image = image.convert("RGBA")
       return np.array(image.convert("RGB"))
+  except UnidentifiedImageError as error:
+    raise UnreadableImage(f"Cannot read the image {name} (not an image)") from error
   except Exception as error:  # Decoders raise whatever they please on a damaged file.
     raise UnreadableImage(f"Cannot read the image {name} ({error})") from error
