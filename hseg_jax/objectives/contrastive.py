@@ -92,6 +92,17 @@ class ContrastiveLoss:
     """The variables of the encoder alone: what evaluation and export use."""
     return {"params": params["encoder"], "batch_stats": batch_stats["encoder"]}
 
+  def with_model(self, state: PyTree, variables: dict[str, PyTree]) -> PyTree:
+    """The state with other `model_variables`, for the target too: it starts as a copy."""
+    put = lambda tree, part: tree | {"encoder": variables[part]}
+    copy = jax.tree.map(jnp.copy, variables)  # each buffer is given away only once
+    target = {part: state.target[part] | {"encoder": copy[part]} for part in state.target}
+    return state.replace(
+      params=put(state.params, "params"),
+      batch_stats=put(state.batch_stats, "batch_stats"),
+      target=target,
+    )
+
   def _project(self, params, stats, image, segments, key):
     """One view through encoder and projector; returns z and the statistics after it."""
     out, encoder = self.model.apply(

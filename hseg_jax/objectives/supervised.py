@@ -37,6 +37,10 @@ class SupervisedLoss:
     """The variables of `model` alone: what evaluation and export use."""
     return {"params": params, "batch_stats": batch_stats}
 
+  def with_model(self, state: PyTree, variables: dict[str, PyTree]) -> PyTree:
+    """The state with other `model_variables`."""
+    return state.replace(params=variables["params"], batch_stats=variables["batch_stats"])
+
   def __call__(
     self, params: PyTree, state: PyTree, batch: PyTree, rng: jax.Array
   ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:

@@ -1,0 +1,26 @@
+"""CAST-tiny on PartWorld, supervised: the quickstart.
+
+  hseg train --config configs/cast_tiny_partworld.py --workdir runs/cast_tiny_partworld
+
+Must reach: val/top1 of FIGURE % (chance 6.25 %).
+Cost: FIGURE minutes on 2 CPU cores.
+"""
+
+from configs import common
+
+
+def get_config(arg: str = ""):
+  """Returns the config; `arg` is "" or "smoke"."""
+  config = common.base()
+  config.batch_size = 64
+  config.num_steps = 1000
+  config.eval_every_steps = 250
+  config.checkpoint.every_steps = 250
+  config.model.name = "cast_tiny"
+  config.model.train_last_pool = True
+  config.data.source = "partworld"
+  config.data.min_scale = 0.5
+  config.optimizer.learning_rate = config.get_ref("batch_size").to_float() * 1e-3 / 64
+  config.optimizer.warmup_steps = 100
+  config.evaluators.classification = {}
+  return common.finish(config, arg)

@@ -1,0 +1,133 @@
+"""Every field a config has, with its meaning. One file beside this one is one experiment.
+
+`hseg train --config configs/x.py --workdir W --config.field=value` overrides any of them;
+`--config configs/x.py:smoke` shrinks the experiment to two steps.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def base() -> ConfigDict:
+  """A config with every field. None among the model's fields means what the variant has."""
+  c = ConfigDict()
+  c.seed = 0  # of weights, order, augmentation and drawn data
+  c.batch_size = 64  # of all devices together
+  c.num_steps = 0  # length of the run; 0: num_epochs counts
+  c.num_epochs = 0.0  # length in passes over the data, of whole batches; 0: num_steps counts
+  c.log_every_steps = 50
+  c.eval_every_steps = 1000  # the untrained and the final network are evaluated besides
+
+  c.model = ConfigDict()
+  c.model.name = "cast_tiny"  # a key of hseg_jax.models.VARIANTS
+  c.model.dtype = "float32"  # of the computation, or "bfloat16"; parameters are float32
+  c.model.remat = False  # recompute each block in the backward pass to save memory
+  c.model.dim = placeholder(int)  # width of the tokens
+  c.model.depths = placeholder(tuple)  # transformer blocks of each stage
+  c.model.num_heads = placeholder(int)
+  c.model.pool_num_heads = placeholder(int)  # of the attention inside the poolings
+  c.model.mlp_ratio = placeholder(float)
+  c.model.num_segments = placeholder(int)  # room for superpixel ids
+  c.model.num_clusters = placeholder(tuple)  # what each stage pools to
+  c.model.stem_strides = placeholder(tuple)
+  c.model.position = placeholder(str)  # "sincos" or "learned"
+  c.model.position_grid = placeholder(tuple)  # rows and columns of the position table
+  c.model.drop_path = placeholder(float)  # rate at the last block
+  c.model.pool_dropout = placeholder(float)
+  c.model.fusion_dropout = placeholder(float)  # _seg variants
+  c.model.segment_mean = placeholder(str)  # _seg variants: "nearest" or "bilinear"
+  c.model.output = placeholder(str)  # _seg variants: "image" or "segments"
+  c.model.init = placeholder(str)  # "moco" or "deit"
+  c.model.empty_segments = placeholder(str)  # "mask", or "attend" as the reference
+  c.model.train_last_pool = placeholder(bool)  # whether losses reach the last pooling
+
+  c.data = ConfigDict()
+  c.data.source = "partworld"  # or "folder" (root/split/class/image), "tfds"
+  c.data.name = ""  # of the TFDS data set
+  c.data.root = ""  # the image tree, or TFDS's data_dir ("": its default)
+  c.data.train_split = "train"
+  c.data.val_split = "val"
+  c.data.num_train = placeholder(int)  # how many examples to train on; None: all
+  c.data.num_val = placeholder(int)  # how many examples to evaluate on; None: all
+  c.data.image_size = 64  # side in pixels; the stem's stride divides it
+  c.data.augment = "supervised"  # "none", "supervised" or "moco" (two views)
+  c.data.min_scale = 0.08  # smallest share of an image that a random crop covers
+  c.data.num_workers = 1  # processes that prepare batches; 0: a thread of the main one
+  c.data.max_bad_images = 10  # unreadable images that are replaced before the run gives up
+
+  c.superpixels = ConfigDict()
+  c.superpixels.method = "seeds"  # "seeds", "grid" or "none" (plain ViTs)
+  c.superpixels.num_segments = 64
+  c.superpixels.bins = 5  # of SEEDS' colour histograms
+  c.superpixels.iterations = 15  # of SEEDS
+
+  c.objective = ConfigDict()
+  c.objective.name = "supervised"  # or "contrastive", with data.augment "moco"
+  c.objective.label_smoothing = 0.1  # supervised
+  c.objective.temperature = 0.2  # contrastive
+  c.objective.momentum = 0.99  # contrastive: of the target at the start; it grows to 1
+  c.objective.projection_dim = 256  # contrastive
+  c.objective.hidden_dim = 4096  # contrastive: width of the projection MLPs
+
+  c.optimizer = ConfigDict()
+  c.optimizer.name = "adamw"  # or "sgd", "lars"
+  c.optimizer.learning_rate = 1e-3  # at the end of the warm-up
+  c.optimizer.final_fraction = 0.0  # of learning_rate that is left at the end of the cosine
+  c.optimizer.warmup_steps = 0
+  c.optimizer.weight_decay = 0.05
+  c.optimizer.decay = "no_1d"  # which parameters decay: "all", or "no_1d" as DeiT
+  c.optimizer.clip_norm = 0.0  # largest norm of the gradient; 0: no clipping
+  c.optimizer.b1 = 0.9  # AdamW's first moment, momentum of SGD and LARS
+  c.optimizer.b2 = 0.999  # AdamW's second moment
+  c.optimizer.ema = 0.0  # decay of the parameters' average that is evaluated; 0: none
+
+  c.checkpoint = ConfigDict()
+  c.checkpoint.every_steps = 1000
+  c.checkpoint.keep = 2
+
+  c.evaluators = ConfigDict()  # name of a file in hseg_jax/evaluators -> its options
+
+  c.resume = ""  # another run's folder, to go on from its newest checkpoint
+  c.init_from = ""  # a folder of exported weights to start from
+  c.init_from_skip = ()  # top-level parts of the model that start anew, such as ("head",)
+  c.allow_config_change = False  # go on in a workdir whose config differs
+  return c
+
+
+def knn(*, bank_size: int) -> dict:
+  """Options of the k-NN evaluator in the usual protocol.
+
+  Args:
+    bank_size: how many training images are compared with.
+  """
+  return {
+    "num_neighbors": 20,
+    "temperature": 0.07,
+    "bank_size": bank_size,
+    "inputs": ("features", "pixels", "histograms"),
+  }
+
+
+def finish(config: ConfigDict, arg: str) -> ConfigDict:
+  """Applies the argument behind the colon of `--config FILE:ARG` and locks the config.
+
+  Raises:
+    ValueError: the argument is neither empty nor "smoke".
+  """
+  if arg not in ("", "smoke"):
+    raise ValueError(f"{arg!r} is no form of this config; it has ':smoke' only.")
+  if arg == "smoke":
+    _shrink(config)
+  return config.lock()
+
+
+def _shrink(config: ConfigDict) -> None:
+  """Two steps of four images with one block a stage; superpixels, views and optimizer stay."""
+  config.batch_size = 4
+  config.num_steps, config.num_epochs = 2, 0.0
+  config.log_every_steps, config.eval_every_steps, config.checkpoint.every_steps = 1, 2, 2
+  config.model.depths = (1,) if config.model.name.startswith("vit") else (1, 1, 1, 1)
+  config.data.num_train, config.data.num_val, config.data.num_workers = 16, 8, 0
+  config.optimizer.warmup_steps = 1
+  if "knn" in config.evaluators:
+    config.evaluators.knn.bank_size = 8

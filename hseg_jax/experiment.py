@@ -1,0 +1,264 @@
+"""From a config's plain values to the objects of an experiment: data, model, objective, evaluators.
+
+Training and evaluation share it, and so does everything that wants a run's model in a notebook.
+"""
+
+import dataclasses
+import functools
+import importlib
+import importlib.util
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from hseg_jax import create_model
+from hseg_jax.data import pipeline, sources
+from hseg_jax.errors import UserError
+from hseg_jax.objectives import contrastive, supervised
+from hseg_jax.training import optim, sharding
+
+Settings = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """What a config describes.
+
+  Attributes:
+    settings: the resolved config, nested dicts of plain values.
+    train_source: examples to train on.
+    val_source: examples to evaluate on.
+    model: the model that evaluation uses; a contrastive run's encoder.
+    objective: the loss, as `objectives` make it.
+    tx: the optimizer.
+    schedule: step -> learning rate.
+    num_steps: length of the run.
+    mesh: the devices.
+  """
+
+  settings: Settings
+  train_source: sources.Source
+  val_source: sources.Source
+  model: Any
+  objective: Any
+  tx: optax.GradientTransformation
+  schedule: optim.Schedule
+  num_steps: int
+  mesh: jax.sharding.Mesh
+
+
+def load_sources(settings: Settings) -> tuple[sources.Source, sources.Source]:
+  """Opens the data to train and to evaluate on.
+
+  Raises:
+    UserError: the data is missing or empty, or its two splits have different classes.
+  """
+  data = settings["data"]
+  load = functools.partial(
+    sources.load,
+    data["source"],
+    name=data["name"],
+    root=data["root"],
+    image_size=data["image_size"],
+    seed=settings["seed"],
+    max_bad_images=data["max_bad_images"],
+  )
+  train = load(split=data["train_split"], num_examples=data["num_train"])
+  val = load(split=data["val_split"], num_examples=data["num_val"])
+  if train.class_names != val.class_names:
+    raise UserError(
+      f"The splits {data['train_split']!r} and {data['val_split']!r} have different classes "
+      f"({train.num_classes} and {val.num_classes}, or other names)."
+    )
+  return train, val
+
+
+def resolve(settings: Settings, train_source: sources.Source) -> Settings:
+  """Completes a config with what the data decides: the classes, and the model's head."""
+  head = train_source.num_classes if settings["objective"]["name"] == "supervised" else 0
+  fields = {key: value for key, value in settings["model"].items() if value is not None}
+  resolved = {
+    **settings,
+    "model": {**fields, "num_classes": head},
+    "class_names": list(train_source.class_names),
+  }
+  return json.loads(json.dumps(resolved))
+
+
+def make_model(settings: Settings) -> Any:
+  """Creates the model and checks that images and superpixels fit it.
+
+  Raises:
+    UserError: unknown model or field, or an image size or superpixels that the model cannot take.
+  """
+  model = create_model(**settings["model"])
+  size, superpixels = settings["data"]["image_size"], settings["superpixels"]
+  name = settings["model"]["name"]
+  if size % model.stride:
+    raise UserError(
+      f"data.image_size={size} is not divisible by the stem's stride of {model.stride} "
+      f"({name}); choose a multiple of {model.stride}."
+    )
+  # A plain ViT reads no superpixels; computing them would only cost time.
+  if model.num_segments == 0 and superpixels["method"] != "none":
+    raise UserError(f"{name} takes no superpixels; set superpixels.method='none'.")
+  if model.num_segments and superpixels["method"] == "none":
+    raise UserError(f"{name} needs superpixels; set superpixels.method='seeds'.")
+  if superpixels["method"] != "none" and superpixels["num_segments"] > model.num_segments:
+    raise UserError(
+      f"superpixels.num_segments={superpixels['num_segments']} is more than the model's "
+      f"num_segments={model.num_segments}."
+    )
+  return model
+
+
+def make_objective(settings: Settings, model: Any, num_steps: int) -> Any:
+  """Creates the loss that the config names.
+
+  Raises:
+    UserError: unknown objective, or an augmentation that does not give it what it needs.
+  """
+  options = settings["objective"]
+  two_views = settings["data"]["augment"] == "moco"
+  if two_views != (options["name"] == "contrastive"):
+    raise UserError(
+      f"objective.name={options['name']!r} does not go with data.augment="
+      f"{settings['data']['augment']!r}: contrastive learning, and only it, needs 'moco'."
+    )
+  if options["name"] == "supervised":
+    return supervised.make_loss(model, label_smoothing=options["label_smoothing"])
+  return contrastive.make_loss(
+    model,
+    temperature=options["temperature"],
+    momentum=optim.momentum_cosine(options["momentum"], num_steps=num_steps),
+    projection_dim=options["projection_dim"],
+    hidden_dim=options["hidden_dim"],
+  )
+
+
+def setup(settings: Settings) -> Experiment:
+  """Builds everything a config describes, without touching its parameters.
+
+  Raises:
+    UserError: any mistake in the config that shows before the first step.
+  """
+  if settings["objective"]["name"] not in ("supervised", "contrastive"):
+    raise UserError(
+      f"objective.name is {settings['objective']['name']!r}; known objectives: supervised, "
+      "contrastive."
+    )
+  mesh = sharding.make_mesh()
+  sharding.check_batch_size(settings["batch_size"], mesh)
+  train_source, val_source = load_sources(settings)
+  settings = resolve(settings, train_source)
+  model = make_model(settings)
+  num_steps = count_steps(settings, len(train_source))
+  objective = make_objective(settings, model, num_steps)
+  options = dict(settings["optimizer"])
+  options.pop("ema")
+  schedule = optim.warmup_cosine(
+    options.pop("learning_rate"),
+    num_steps=num_steps,
+    warmup_steps=options.pop("warmup_steps"),
+    final_fraction=options.pop("final_fraction"),
+  )
+  tx = optim.make_optimizer(schedule, frozen=objective.frozen, **options)
+  return Experiment(
+    settings, train_source, val_source, model, objective, tx, schedule, num_steps, mesh
+  )
+
+
+def count_steps(settings: Settings, num_examples: int) -> int:
+  """Length of a run: `num_steps`, or `num_epochs` of whole batches.
+
+  Raises:
+    UserError: neither or both are given.
+  """
+  num_steps, num_epochs = settings["num_steps"], settings["num_epochs"]
+  if (num_steps > 0) == (num_epochs > 0):
+    raise UserError(
+      f"num_steps={num_steps} and num_epochs={num_epochs}: exactly one must be positive."
+    )
+  per_epoch = max(num_examples // settings["batch_size"], 1)
+  return num_steps or round(num_epochs * per_epoch)
+
+
+def example_batch(settings: Settings) -> dict[str, jax.ShapeDtypeStruct]:
+  """Shapes and dtypes of a global training batch."""
+  b, size = settings["batch_size"], settings["data"]["image_size"]
+  views = ("_1", "_2") if settings["data"]["augment"] == "moco" else ("",)
+  batch = {"label": jax.ShapeDtypeStruct((b,), np.int32)}
+  for view in views:
+    batch[f"image{view}"] = jax.ShapeDtypeStruct((b, size, size, 3), np.uint8)
+    if settings["superpixels"]["method"] != "none":
+      batch[f"segments{view}"] = jax.ShapeDtypeStruct((b, size, size), np.int32)
+  return batch
+
+
+def train_batches(experiment: Experiment, start_step: int) -> Iterator[dict[str, np.ndarray]]:
+  """This host's batches from `start_step` on; a pure function of the step."""
+  settings, data = experiment.settings, experiment.settings["data"]
+  return pipeline.train_batches(
+    experiment.train_source,
+    batch_size=settings["batch_size"],
+    image_size=data["image_size"],
+    augment=data["augment"],
+    augment_options={} if data["augment"] == "none" else {"min_scale": data["min_scale"]},
+    superpixels=settings["superpixels"],
+    seed=settings["seed"],
+    start_step=start_step,
+    num_workers=data["num_workers"],
+    host_index=jax.process_index(),
+    host_count=jax.process_count(),
+  )
+
+
+def make_evaluators(experiment: Experiment) -> dict[str, Any]:
+  """Creates the evaluators that the config lists, `{name: options}`.
+
+  Each is `hseg_jax.evaluators.NAME.Evaluator`; besides its options it is handed those of the
+  following that its constructor asks for: `source` and `train_source`, `batch_size`, `image_size`,
+  `superpixels`, `num_workers`, and `to_global`, which puts a host's batch on the devices.
+
+  Raises:
+    UserError: an unknown evaluator or option.
+  """
+  settings = experiment.settings
+  offered = {
+    "source": experiment.val_source,
+    "train_source": experiment.train_source,
+    "batch_size": settings["batch_size"],
+    "image_size": settings["data"]["image_size"],
+    "superpixels": settings["superpixels"],
+    "num_workers": settings["data"]["num_workers"],
+    "to_global": functools.partial(sharding.to_global, mesh=experiment.mesh),
+  }
+  evaluators = {}
+  for name, options in settings["evaluators"].items():
+    if not importlib.util.find_spec(f"hseg_jax.evaluators.{name}"):
+      raise UserError(f"There is no evaluator {name!r}.")
+    cls = importlib.import_module(f"hseg_jax.evaluators.{name}").Evaluator
+    accepted = inspect.signature(cls).parameters
+    for option in options:
+      if option not in accepted:
+        raise UserError(f"Evaluator {name!r} has no option {option!r}.")
+    wanted = {key: value for key, value in offered.items() if key in accepted}
+    evaluators[name] = cls(experiment.model, **wanted, **options)
+  return evaluators
+
+
+def run_evaluators(
+  evaluators: Mapping[str, Any], variables: Any
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+  """Runs them all; returns the metrics and the pictures, uint8 `[h, w, 3]`, by name."""
+  metrics, figures = {}, {}
+  for evaluator in evaluators.values():
+    metrics |= {name: float(value) for name, value in evaluator.run(variables)}
+    if hasattr(evaluator, "figures"):
+      figures |= evaluator.figures()
+  return metrics, figures

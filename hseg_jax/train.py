@@ -1,0 +1,286 @@
+"""The training loop. `main` is what the command line calls; the rest works in a notebook."""
+
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from hseg_jax import experiment as experiments
+from hseg_jax.errors import UserError
+from hseg_jax.experiment import Experiment
+from hseg_jax.training import checkpoint, sharding
+from hseg_jax.training import state as states
+from hseg_jax.training import workdir as workdirs
+from hseg_jax.training.state import TrainState
+
+PyTree = Any
+
+
+def main(config: Any, workdir: str | pathlib.Path) -> None:
+  """Joins the processes of the run, then trains and evaluates."""
+  # First of all: nothing may have started a backend before it.
+  sharding.initialize_distributed()
+  train_and_evaluate(config, workdir)
+
+
+def make_train_step(
+  loss_fn: Callable,
+  tx: optax.GradientTransformation,
+  *,
+  ema: float,
+  placement: jax.sharding.Sharding | None = None,
+) -> Callable[[TrainState, PyTree], tuple[TrainState, dict[str, jax.Array]]]:
+  """The one step that serves every objective, compiled.
+
+  Args:
+    loss_fn: `(params, state, batch, rng) -> (loss, (new_state, metrics))`.
+    tx: the optimizer.
+    ema: how much of the average of the parameters stays at each step, where the state has one.
+    placement: of the new state and the metrics; None leaves it to the compiler.
+
+  Returns:
+    `step(state, batch) -> (state, metrics)`; the old state's buffers are given away. The metrics
+    hold `loss` and `grad_norm`, the trained parameters' global norm before clipping.
+  """
+
+  def train_step(state: TrainState, batch: PyTree):
+    rng = jax.random.fold_in(state.rng, state.step)
+    grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+    (loss, (new_state, metrics)), grads = grad_fn(state.params, state, batch, rng)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    average = state.ema
+    if average is not None:
+      average = jax.tree.map(lambda old, new: ema * old + (1.0 - ema) * new, average, params)
+    new_state = new_state.replace(
+      step=state.step + 1, params=params, opt_state=opt_state, ema=average
+    )
+    return new_state, {"loss": loss, "grad_norm": optax.global_norm(grads), **metrics}
+
+  return jax.jit(train_step, donate_argnums=0, out_shardings=placement)
+
+
+def restore_or_create(
+  experiment: Experiment, checkpointer: checkpoint.Checkpointer
+) -> TrainState:
+  """The state to start from: own checkpoint > `resume` > `init_from` > scratch.
+
+  Raises:
+    UserError: what is to be restored is another model's or another experiment's.
+  """
+  settings = experiment.settings
+  init = states.make_init(
+    experiment.objective,
+    experiment.tx,
+    experiments.example_batch({**settings, "batch_size": 1}),
+    ema=settings["optimizer"]["ema"] > 0,
+  )
+  placement = sharding.replicated(experiment.mesh)
+  wanted = states.abstract(init, placement)
+  state = checkpointer.restore(wanted)
+  if state is not None:
+    return state
+  if settings["resume"]:
+    workdirs.check_config(
+      settings["resume"], settings, allow_change=settings["allow_config_change"]
+    )
+    return checkpoint.restore_from(settings["resume"], wanted)
+  state = states.create(init, settings["seed"], placement)
+  if settings["init_from"]:
+    from hseg_jax.interop import exported
+
+    flat, _ = exported.load_exported(settings["init_from"])
+    state = initialize_from(state, experiment.objective, flat, skip=settings["init_from_skip"])
+  return state
+
+
+def initialize_from(
+  state: TrainState, objective: Any, weights: Mapping[str, np.ndarray], skip: tuple[str, ...]
+) -> TrainState:
+  """Puts exported weights in the place of the model's own.
+
+  Args:
+    state: a first state.
+    objective: the objective it belongs to.
+    weights: names such as "params/head/kernel" -> arrays.
+    skip: top-level parts of the model that keep what they have, such as "head".
+
+  Raises:
+    UserError: a tensor is missing, left over or has another shape.
+  """
+  variables = objective.model_variables(state.params, state.batch_stats)
+  weights = {name: w for name, w in weights.items() if name.split("/")[1] not in skip}
+
+  def take(path: tuple, leaf: jax.Array) -> jax.Array:
+    name = "/".join(key.key for key in path)
+    if path[1].key in skip:
+      return leaf
+    if name not in weights:
+      raise UserError(f"init_from has no {name}; name the part in init_from_skip to start it anew.")
+    value = weights.pop(name)
+    if value.shape != leaf.shape:
+      raise UserError(
+        f"init_from has {name} of shape {value.shape}, the model's is {leaf.shape}; name the part "
+        "in init_from_skip to start it anew."
+      )
+    return jax.device_put(value.astype(leaf.dtype), leaf.sharding)
+
+  variables = jax.tree_util.tree_map_with_path(take, variables)
+  if weights:
+    raise UserError(f"init_from has {min(weights)}, which the model has not; see init_from_skip.")
+  state = objective.with_model(state, variables)
+  # A copy: the step gives its state's buffers away, each only once.
+  return state if state.ema is None else state.replace(ema=jax.tree.map(jnp.copy, state.params))
+
+
+class Recorder:
+  """Reads each step's metrics one step late, so that the devices never wait for the host."""
+
+  def __init__(self, experiment: Experiment, writer: workdirs.MetricWriter, folder: Any):
+    self._experiment, self._writer, self._folder = experiment, writer, folder
+    self._pending = None
+    self._clock = None  # starts behind the first step, which is compiled
+
+  def restart_clock(self) -> None:
+    """Leaves out of the speed what was done since the last step."""
+    self._clock, self._timed_steps = time.monotonic(), 0
+
+  def push(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+    """Takes the metrics of the step just dispatched and records those of the one before."""
+    self.flush()
+    self._pending = step, metrics
+
+  def flush(self) -> None:
+    """Records what is pending, waiting for it.
+
+    Raises:
+      UserError: the loss or the gradient is not finite.
+    """
+    if self._pending is None:
+      return
+    step, on_device = self._pending
+    self._pending = None
+    metrics = {name: float(value) for name, value in jax.device_get(on_device).items()}
+    for name in ("loss", "grad_norm"):
+      if not np.isfinite(metrics[name]):
+        raise UserError(
+          f"The {name} became {metrics[name]} at step {step}; the last good checkpoint is in "
+          f"{self._folder}. A lower optimizer.learning_rate or an optimizer.clip_norm may help."
+        )
+    if self._clock is None:
+      self.restart_clock()
+    else:
+      self._timed_steps += 1
+    if step % self._experiment.settings["log_every_steps"] == 0:
+      self._report(step, metrics)
+
+  def _report(self, step: int, metrics: dict[str, float]) -> None:
+    values = {f"train/{name}": value for name, value in metrics.items()}
+    schedule = self._experiment.schedule(np.float32(step - 1))
+    values["train/learning_rate"] = float(jax.device_get(schedule))
+    line = [f"step {step}/{self._experiment.num_steps}"]
+    line += [f"{name} {value:.3f}" for name, value in metrics.items()]
+    if self._timed_steps:
+      rate = self._timed_steps / (time.monotonic() - self._clock)
+      images = rate * self._experiment.settings["batch_size"]
+      values["train/images_per_second"] = images
+      minutes, seconds = divmod(round((self._experiment.num_steps - step) / rate), 60)
+      line += [f"{images:.0f} images/s", f"{minutes} min {seconds} s left"]
+    self._writer.write(step, values)
+    print_once("  ".join(line))
+    self.restart_clock()
+
+
+def print_once(line: str) -> None:
+  """Prints a line from the first process."""
+  if jax.process_index() == 0:
+    print(line, flush=True)
+
+
+def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> TrainState:
+  """Trains as the config says, going on where an earlier call in the same folder stopped.
+
+  Args:
+    config: a ConfigDict, or the same as nested dicts.
+    workdir: gets `config.json`, `metrics.jsonl`, `checkpoints/STEP` and `summaries/`.
+
+  Returns:
+    The final state.
+
+  Raises:
+    UserError: a mistake in the config, missing data, another experiment's `workdir`, or a loss
+      that is not finite.
+  """
+  experiment = experiments.setup(config if isinstance(config, dict) else config.to_dict())
+  settings = experiment.settings
+  evaluators = experiments.make_evaluators(experiment)
+  workdirs.check_config(workdir, settings, allow_change=settings["allow_config_change"])
+  checkpointer = checkpoint.Checkpointer(workdir, **settings["checkpoint"])
+  try:
+    state = restore_or_create(experiment, checkpointer)
+    workdirs.write_config(workdir, settings)
+    start_step = int(jax.device_get(state.step))
+    writer = workdirs.MetricWriter(workdir, start_step=start_step)
+    try:
+      return loop(experiment, state, start_step, checkpointer, writer, evaluators, workdir)
+    finally:
+      writer.close()
+  finally:
+    checkpointer.close()
+
+
+def loop(
+  experiment: Experiment,
+  state: TrainState,
+  start_step: int,
+  checkpointer: checkpoint.Checkpointer,
+  writer: workdirs.MetricWriter,
+  evaluators: Mapping[str, Any],
+  workdir: str | pathlib.Path,
+) -> TrainState:
+  """Evaluate if due, save if due, next batch, step, write the previous step's metrics."""
+  settings, num_steps = experiment.settings, experiment.num_steps
+  train_step = make_train_step(
+    experiment.objective,
+    experiment.tx,
+    ema=settings["optimizer"]["ema"],
+    placement=sharding.replicated(experiment.mesh),
+  )
+  recorder = Recorder(experiment, writer, pathlib.Path(workdir) / "checkpoints")
+  batches = experiments.train_batches(experiment, start_step)
+
+  def evaluate(step: int) -> None:
+    variables = experiment.objective.model_variables(state.eval_params, state.batch_stats)
+    metrics, figures = experiments.run_evaluators(evaluators, variables)
+    writer.write(step, metrics)
+    writer.write_figures(step, figures)
+    shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    print_once(f"evaluation at step {step}  {shown}")
+
+  for step in range(start_step, num_steps + 1):
+    # A restored step was evaluated and saved by the run that reached it.
+    is_new, is_last = step > start_step or step == 0, step == num_steps
+    is_evaluated = is_new and (is_last or step % settings["eval_every_steps"] == 0)
+    is_saved = is_new and step > 0 and (is_last or checkpointer.is_due(step))
+    if is_evaluated or is_saved:
+      recorder.flush()  # what is saved must be known to be finite
+    if is_evaluated:
+      evaluate(step)
+    if is_saved:
+      checkpointer.save(step, state)
+    if is_last or checkpointer.is_preempted(step):
+      break
+    if is_evaluated or is_saved:
+      recorder.restart_clock()
+    with jax.transfer_guard("disallow"):
+      batch = sharding.to_global(next(batches), experiment.mesh)
+      state, metrics = train_step(state, batch)
+    recorder.push(step + 1, metrics)
+  if step < num_steps:
+    print_once(f"Preempted at step {step}, which is saved; the same command goes on from there.")
+  return state
