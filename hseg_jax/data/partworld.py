@@ -194,13 +194,17 @@ def _sample_materials(
   # Clutter leans towards the background, or no part could stand out from all of it.
   main[1:first] = 0.5 * (main[1:first] + main[0])
   texture = rng.integers(len(TILE_PERIODS), size=count)
-  ink = rng.integers(0, 2, (count, 1)) * np.ones(3, np.float32)
-  amount = rng.uniform(0.08, 0.28, (count, 1)).astype(np.float32)
-  other = main + amount * (ink - main)
-  period = np.exp(rng.uniform(np.log(0.05), np.log(0.2), count)) * TILE_PERIODS[texture]
-  turn = np.exp(1j * rng.uniform(-np.pi, np.pi, count))
-  phase = 64 + rng.random(count) + 1j * (64 + rng.random(count))
-  return Materials(np.stack([main, other], axis=1), texture, turn / period, phase)
+  draws = rng.random((6, count))
+  ink = (draws[0] < 0.5).astype(np.float32)[:, None]
+  amount = np.float32(0.08 + 0.2 * draws[1])[:, None]
+  period = 0.05 * 4 ** draws[2] * TILE_PERIODS[texture]
+  turn = np.exp(2j * np.pi * draws[3])
+  return Materials(
+    colours=np.stack([main, main + amount * (ink - main)], axis=1),
+    texture=texture,
+    frequency=turn / period,
+    phase=64 + 64j + draws[4] + 1j * draws[5],
+  )
 
 
 def _contrasting(candidates: np.ndarray, neighbours: np.ndarray) -> int:

@@ -115,19 +115,24 @@ def _sample_positions(size: int) -> np.ndarray:
 
 
 def _colour(painted: np.ndarray, materials: Materials, size: int) -> np.ndarray:
-  """Looks up every sample's colour: by its shape and by the texel of the shape's texture."""
+  """Looks up every sample's colour: by its shape and by the texel of the shape's texture.
+
+  The table of colours has 256 rows, which allows 32 shapes; small integers because this is where
+  the time goes.
+  """
   shape = painted.astype(np.intp)  # once, or every look-up below would convert it again
   frequency = (materials.frequency * _TILE).astype(np.complex64)
   phase = (materials.phase * _TILE).astype(np.complex64)
   texel = _sample_positions(size) * frequency.take(shape)
   texel += phase.take(shape)
-  texel = texel.view(np.float32).astype(np.intp) & (_TILE - 1)
-  tile = (materials.texture * _TILE * _TILE).take(shape)
+  texel = texel.view(np.float32).astype(np.int16) & (_TILE - 1)
+  tile = (materials.texture * _TILE * _TILE).astype(np.int16).take(shape)
   level = _TILES.ravel().take(tile + texel[:, 1::2] * _TILE + texel[:, 0::2])
   mix = np.linspace(0, 1, _LEVELS, dtype=np.float32)[:, None]
-  dark, bright = materials.colours[:, None, 0], materials.colours[:, None, 1]
-  palette = np.round(255 * (dark + mix * (bright - dark))).astype(np.uint8).reshape(-1, 3)
-  return palette.take(shape * _LEVELS + level, axis=0)
+  first, second = materials.colours[:, None, 0], materials.colours[:, None, 1]
+  table = np.zeros((256 // _LEVELS, _LEVELS, 3), np.uint8)
+  table[: len(materials.colours)] = np.round(255 * (first + mix * (second - first)))
+  return cv2.applyColorMap(painted * np.uint8(_LEVELS) + level, table.reshape(256, 1, 3))
 
 
 def _shade(light: Light, cover: np.ndarray) -> np.ndarray:
