@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 from hseg_jax.errors import UserError
+from hseg_jax.region_graph import border_lengths, merge, merge_order
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,6 +94,22 @@ class Hierarchy:
     if features:
       kept.append(features[-1][ids].astype(np.float32))
     return cls(base, tuple(parents), tuple(kept), probabilities)
+
+  @classmethod
+  def from_labels(cls, maps: Sequence[Int[np.ndarray, "h w"]]) -> "Hierarchy":
+    """Builds a hierarchy from nested label maps with contiguous ids, finest first.
+
+    Raises:
+      ValueError: a region of one map lies in several regions of the next.
+    """
+    parents = []
+    for fine, coarse in zip(maps, maps[1:], strict=False):
+      parent = np.zeros(fine.max() + 1, np.int32)
+      parent[fine] = coarse
+      if (parent[fine] != coarse).any():
+        raise ValueError(f"the map of {coarse.max() + 1} regions cuts regions of the one below")
+      parents.append(parent)
+    return cls(maps[0].astype(np.int32), tuple(parents))
 
   @property
   def num_levels(self) -> int:
@@ -184,7 +201,7 @@ class Hierarchy:
       UserError: the file is missing, unreadable or describes no hierarchy.
     """
     if not pathlib.Path(path).is_file():
-      raise UserError(f"there is no hierarchy file {path}; name one that hseg segment wrote")
+      raise UserError(f"There is no hierarchy file {path}; name one that was saved.")
     try:
       with np.load(path, allow_pickle=False) as archive:
         arrays = dict(archive)
@@ -195,67 +212,9 @@ class Hierarchy:
         arrays.get("probabilities"),
       )
     except Exception as error:  # a damaged archive raises nearly anything
-      raise UserError(f"{path} is damaged or holds no hierarchy: {error}") from error
-
-
-def border_lengths(labels: Int[np.ndarray, "h w"], num_regions: int) -> Int[np.ndarray, "n n"]:
-  """Length of the border that each two regions share: the pairs of 4-neighbours across it."""
-  across = np.stack([labels[:, :-1].ravel(), labels[:, 1:].ravel()])
-  along = np.stack([labels[:-1].ravel(), labels[1:].ravel()])
-  first, second = np.concatenate([across, along], axis=1).astype(np.int64)
-  differ = first != second
-  pairs = first[differ] * num_regions + second[differ]
-  counts = np.bincount(pairs, minlength=num_regions**2).reshape(num_regions, num_regions)
-  return counts + counts.T
-
-
-def merge_order(
-  points: Float[np.ndarray, "n d"],
-  weights: Int[np.ndarray, "n"],
-  linked: Bool[np.ndarray, "n n"],
-) -> Int[np.ndarray, "m 2"]:
-  """Greedy order in which linked regions merge by Ward's criterion, until no link is left.
-
-  Merging i and j raises the weighted squared error by w_i w_j / (w_i + w_j) |x_i - x_j|^2; the
-  cheapest linked pair goes first, ties by the lowest ids. A union keeps the lower id and the links
-  of both (Ward, 1963, on a graph).
-
-  Args:
-    points: one vector a region. weights: its pixels. linked: which pairs may merge, symmetric.
-
-  Returns:
-    Rows (kept id, absorbed id), kept < absorbed.
-  """
-  points, weights = points.astype(np.float64), weights.astype(np.float64)
-  linked = linked & ~np.eye(len(points), dtype=bool)
-
-  def costs(i):
-    distances = np.square(points - points[i]).sum(axis=1)
-    return np.where(linked[i], weights * weights[i] / (weights + weights[i]) * distances, np.inf)
-
-  table = np.stack([costs(i) for i in range(len(points))])
-  order = []
-  while linked.any():
-    kept, absorbed = divmod(int(table.argmin()), len(points))
-    order.append((kept, absorbed))
-    total = weights[kept] + weights[absorbed]
-    points[kept] = (weights[kept] * points[kept] + weights[absorbed] * points[absorbed]) / total
-    weights[kept] = total
-    linked[kept] |= linked[absorbed]
-    linked[kept, kept] = False
-    linked[:, kept] = linked[kept]
-    linked[absorbed] = linked[:, absorbed] = False
-    table[absorbed] = table[:, absorbed] = np.inf
-    table[kept] = table[:, kept] = costs(kept)
-  return np.array(order, np.int64).reshape(-1, 2)
-
-
-def merge(labels: Int[np.ndarray, "h w"], order: Int[np.ndarray, "m 2"]) -> Int[np.ndarray, "h w"]:
-  """Label map after the merges of `merge_order`, numbered by each union's lowest old id."""
-  region = np.arange(labels.max() + 1)
-  for kept, absorbed in order:
-    region[region == absorbed] = kept
-  return _compact(region)[1][labels]
+      raise UserError(
+        f"{path} is damaged or holds no hierarchy ({error}); save it anew."
+      ) from error
 
 
 def _compact(labels: Int[np.ndarray, "*shape"]) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from hseg_jax.baselines import grid, kmeans, slic, ward
 from hseg_jax.errors import UserError
-from hseg_jax.hierarchy import border_lengths
+from hseg_jax.region_graph import border_lengths
 
 COUNTS = (16, 8, 5, 2)
 

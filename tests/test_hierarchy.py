@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from hseg_jax.errors import UserError
-from hseg_jax.hierarchy import Hierarchy, border_lengths, merge_order
+from hseg_jax.hierarchy import Hierarchy
 
 
 def random_hierarchy(seed, shape=(11, 9), counts=(20, 9, 4), features=True):
@@ -194,23 +194,10 @@ def test_refuses_what_is_no_hierarchy(tmp_path):
     Hierarchy.from_assignments(np.zeros((2, 2), int), [np.array([5]), np.array([0, 0])])
 
 
-def test_border_lengths_by_hand():
-  lengths = border_lengths(np.array([[0, 0, 1], [0, 2, 1]]), 4)
-  np.testing.assert_array_equal(lengths, [[0, 1, 2, 0], [1, 0, 1, 0], [2, 1, 0, 0], [0, 0, 0, 0]])
-
-
-def test_merge_order_is_ward_on_a_graph():
-  sklearn_cluster = pytest.importorskip("sklearn.cluster")
-  points = np.random.default_rng(0).normal(size=(30, 3))
-  everything = np.ones((30, 30), bool)
-  order = merge_order(points, np.ones(30, int), everything)
-  assert order.shape == (29, 2)
-  region = np.arange(30)
-  for kept, absorbed in order[:24]:
-    region[region == absorbed] = kept
-  expected = sklearn_cluster.AgglomerativeClustering(6, linkage="ward").fit_predict(points)
-  assert len(set(zip(region, expected, strict=True))) == 6
-  # Without links nothing merges, and weights make large regions costly to merge.
-  assert merge_order(points, np.ones(30, int), np.zeros((30, 30), bool)).shape == (0, 2)
-  line = np.array([[0.0], [1.0], [2.1]])
-  assert merge_order(line, np.array([100, 100, 1]), np.ones((3, 3), bool))[0].tolist() == [1, 2]
+def test_from_labels_refuses_maps_that_do_not_nest():
+  hierarchy = random_hierarchy(3)
+  again = Hierarchy.from_labels([hierarchy.labels(level) for level in range(4)])
+  assert again.sizes == hierarchy.sizes
+  np.testing.assert_array_equal(again.labels(3), hierarchy.labels(3))
+  with pytest.raises(ValueError, match="cuts regions"):
+    Hierarchy.from_labels([np.array([[0, 0, 1]]), np.array([[0, 1, 1]])])

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int, Int32, UInt8
 from skimage import segmentation
 
-from hseg_jax.hierarchy import border_lengths, merge
+from hseg_jax.region_graph import border_lengths, merge
 
 
 def segment(

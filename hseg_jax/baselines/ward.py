@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int, Int32, UInt8
 from skimage import color
 
-from hseg_jax.hierarchy import border_lengths, merge, merge_order
+from hseg_jax.region_graph import border_lengths, merge, merge_order
 
 
 def segment(

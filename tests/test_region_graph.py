@@ -1,0 +1,26 @@
+"""Borders and merges of the regions of a label map."""
+
+import numpy as np
+import pytest
+
+from hseg_jax.region_graph import border_lengths, merge, merge_order
+
+
+def test_border_lengths_by_hand():
+  lengths = border_lengths(np.array([[0, 0, 1], [0, 2, 1]]), 4)
+  np.testing.assert_array_equal(lengths, [[0, 1, 2, 0], [1, 0, 1, 0], [2, 1, 0, 0], [0, 0, 0, 0]])
+
+
+def test_merge_order_is_ward_on_a_graph():
+  sklearn_cluster = pytest.importorskip("sklearn.cluster")
+  points = np.random.default_rng(0).normal(size=(30, 3))
+  everything = np.ones((30, 30), bool)
+  order = merge_order(points, np.ones(30, int), everything)
+  assert order.shape == (29, 2)
+  region = merge(np.arange(30)[None], order[:24])[0]
+  expected = sklearn_cluster.AgglomerativeClustering(6, linkage="ward").fit_predict(points)
+  assert len(set(zip(region, expected, strict=True))) == 6
+  # Without links nothing merges, and weights make large regions costly to merge.
+  assert merge_order(points, np.ones(30, int), np.zeros((30, 30), bool)).shape == (0, 2)
+  line = np.array([[0.0], [1.0], [2.1]])
+  assert merge_order(line, np.array([100, 100, 1]), np.ones((3, 3), bool))[0].tolist() == [1, 2]
