@@ -13,6 +13,7 @@ import optax
 from hseg_jax import experiment as experiments
 from hseg_jax.errors import UserError
 from hseg_jax.experiment import Experiment
+from hseg_jax.interop import exported
 from hseg_jax.training import checkpoint, sharding
 from hseg_jax.training import state as states
 from hseg_jax.training import workdir as workdirs
@@ -92,8 +93,6 @@ def restore_or_create(
     return checkpoint.restore_from(settings["resume"], wanted)
   state = states.create(init, settings["seed"], placement)
   if settings["init_from"]:
-    from hseg_jax.interop import exported
-
     flat, _ = exported.load_exported(settings["init_from"])
     state = initialize_from(state, experiment.objective, flat, skip=settings["init_from_skip"])
   return state

@@ -130,3 +130,13 @@ def _summary_writer(folder: pathlib.Path) -> Any:
   for kind in ("GPU", "TPU"):  # tensorflow would otherwise take the accelerators' memory
     tf.config.set_visible_devices([], kind)
   return metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(folder)))
+
+
+def last_metrics(workdir: str | pathlib.Path) -> dict[str, float]:
+  """The newest value of every metric of evaluation that a run has written."""
+  path = pathlib.Path(workdir) / "metrics.jsonl"
+  values: dict[str, float] = {}
+  for line in path.read_text().splitlines() if path.exists() else []:
+    values |= {name: v for name, v in json.loads(line).items() if not name.startswith("train/")}
+  values.pop("step", None)
+  return values

@@ -1,0 +1,179 @@
+"""The `hseg` command: every mistake of the user's ends in one line and exit code 2."""
+
+import argparse
+import ast
+import difflib
+import importlib.util
+import logging
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from absl import logging as absl_logging
+from ml_collections import ConfigDict
+
+from hseg_jax.errors import UserError
+
+
+class _Parser(argparse.ArgumentParser):
+  def error(self, message: str) -> NoReturn:
+    raise UserError(f"{message} (see {self.prog} --help).")
+
+
+def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
+  """Reads a config file and applies overrides.
+
+  Args:
+    spec: `FILE.py` or `FILE.py:ARGUMENT`.
+    overrides: `field.subfield=value`; values are written as in Python, strings without quotes.
+
+  Raises:
+    UserError: the file is missing or broken, or an override names no field or has a wrong type.
+  """
+  name, _, argument = spec.rpartition(":") if not spec.endswith(".py") else (spec, "", "")
+  path = pathlib.Path(name or argument)
+  if not path.is_file():
+    raise UserError(f"There is no config file {path}.")
+  module_spec = importlib.util.spec_from_file_location("hseg_config", path)
+  if module_spec is None:
+    raise UserError(f"The config {path} is no Python file.")
+  module = importlib.util.module_from_spec(module_spec)
+  try:
+    module_spec.loader.exec_module(module)
+    config = module.get_config(argument if name else "")
+  except Exception as error:  # whatever a file that is run may raise
+    raise UserError(f"The config {spec} is broken: {type(error).__name__}: {error}") from error
+  for override in overrides:
+    field, equals, text = override.partition("=")
+    if not equals:
+      raise UserError(f"--config.{field} needs a value: --config.{field}=VALUE.")
+    _override(config, field, text)
+  return config
+
+
+def _fields(config: ConfigDict, prefix: str = "") -> list[str]:
+  names = []
+  for key in config:
+    is_group = isinstance(config[key], ConfigDict)
+    names += _fields(config[key], f"{prefix}{key}.") if is_group else [prefix + key]
+  return names
+
+
+def _override(config: ConfigDict, field: str, text: str) -> None:
+  known = _fields(config)
+  if field not in known:
+    nearest = difflib.get_close_matches(field, known, n=1, cutoff=0.0)[0]
+    raise UserError(f"The config has no field {field!r}; the nearest is {nearest!r}.")
+  *groups, key = field.split(".")
+  node = config
+  for group in groups:
+    node = node[group]
+  kind = node.get_type(key)
+  try:
+    node[key] = _parse(text, kind)
+  except (ValueError, SyntaxError, TypeError) as error:
+    raise UserError(f"--config.{field}={text} is not of type {kind.__name__}.") from error
+
+
+def _parse(text: str, kind: type) -> Any:
+  if kind is str:
+    return text
+  if kind is bool:
+    return bool(("false", "true").index(text.lower()))
+  if kind in (int, float):
+    return kind(text)
+  value = ast.literal_eval(text)
+  if kind is tuple and isinstance(value, list | tuple):
+    return tuple(value)
+  if not isinstance(value, kind):
+    raise TypeError(text)
+  return value
+
+
+def _train(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+  from hseg_jax import train
+
+  train.main(load_config(arguments.config, overrides), arguments.workdir)
+
+
+def _evaluate(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+  from hseg_jax import evaluate
+
+  config = load_config(arguments.config, overrides)
+  _refuse_overwriting(pathlib.Path(arguments.out) / "metrics.json", arguments.force)
+  evaluate.main(
+    config, workdir=arguments.workdir, weights=arguments.weights, out=arguments.out
+  )
+
+
+def _export(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+  from hseg_jax import evaluate
+
+  del overrides
+  _refuse_overwriting(pathlib.Path(arguments.out) / "model.json", arguments.force)
+  evaluate.export(arguments.workdir, arguments.out)
+
+
+def _refuse_overwriting(path: pathlib.Path, force: bool) -> None:
+  if path.exists() and not force:
+    raise UserError(f"{path} exists; give another folder or --force.")
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = _Parser(prog="hseg", description=__doc__, allow_abbrev=False)
+  commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+  def command(name: str, function, help: str, *, takes_config: bool = False) -> Any:
+    # No abbreviations: --config.x must never be taken for --config.
+    sub = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+    sub.set_defaults(function=function, takes_config=takes_config)
+    if takes_config:
+      sub.add_argument(
+        "--config", required=True, metavar="FILE.py[:smoke]", help="see configs/; any field may "
+        "be overridden by --config.FIELD=VALUE"
+      )
+    return sub
+
+  train = command("train", _train, "Train a model, or go on training it.", takes_config=True)
+  train.add_argument("--workdir", required=True, help="folder of the run")
+
+  evaluate = command("evaluate", _evaluate, "Run a config's evaluators once.", takes_config=True)
+  origin = evaluate.add_mutually_exclusive_group(required=True)
+  origin.add_argument("--workdir", help="folder of a run")
+  origin.add_argument("--weights", metavar="FOLDER", help="folder of exported weights")
+  evaluate.add_argument("--out", required=True, metavar="DIR", help="gets metrics.json")
+  evaluate.add_argument("--force", action="store_true", help="overwrite")
+
+  export = command("export", _export, "Write a run's model as a folder of weights.")
+  export.add_argument("--workdir", required=True, help="folder of the run")
+  export.add_argument("--out", required=True, metavar="FOLDER", help="gets the weights")
+  export.add_argument("--force", action="store_true", help="overwrite")
+  return parser
+
+
+def _run(argv: Sequence[str]) -> None:
+  arguments, rest = _parser().parse_known_args(argv)
+  prefix = "--config."
+  for argument in rest:
+    if not (arguments.takes_config and argument.startswith(prefix)):
+      raise UserError(f"Unknown argument {argument!r} (see hseg --help).")
+  arguments.function(arguments, [argument.removeprefix(prefix) for argument in rest])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs a command; returns 0, or 2 after one line on a mistake of the user's."""
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # tensorflow greets at length
+  absl_logging.use_absl_handler()
+  absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(message)s"))
+  try:
+    _run(sys.argv[1:] if argv is None else argv)
+  except UserError as error:
+    print(f"hseg: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,146 @@
+"""Evaluates a run or exported weights once, and exports a run's weights."""
+
+import json
+import pathlib
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from hseg_jax import experiment as experiments
+from hseg_jax.errors import UserError
+from hseg_jax.experiment import Experiment
+from hseg_jax.interop import exported
+from hseg_jax.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from hseg_jax.training import checkpoint, sharding
+from hseg_jax.training import workdir as workdirs
+
+Variables = dict[str, Any]
+
+
+def main(
+  config: Any,
+  *,
+  workdir: str | pathlib.Path | None,
+  weights: str | pathlib.Path | None,
+  out: str | pathlib.Path,
+) -> None:
+  """Joins the processes, then evaluates."""
+  sharding.initialize_distributed()
+  evaluate(config, workdir=workdir, weights=weights, out=out)
+
+
+def evaluate(
+  config: Any,
+  *,
+  workdir: str | pathlib.Path | None = None,
+  weights: str | pathlib.Path | None = None,
+  out: str | pathlib.Path,
+) -> dict[str, float]:
+  """Runs a config's evaluators on a run's newest checkpoint or on exported weights.
+
+  Args:
+    config: a ConfigDict, or the same as nested dicts; its data, model and evaluators are used.
+    workdir: a run's folder; give this or `weights`.
+    weights: a folder of exported weights.
+    out: gets `metrics.json` and the evaluators' pictures.
+
+  Returns:
+    The metrics by name.
+
+  Raises:
+    UserError: a mistake in the config, missing data, or weights of another model.
+  """
+  if (workdir is None) == (weights is None):
+    raise UserError("Evaluation needs either a workdir or a folder of weights.")
+  experiment = experiments.setup(config if isinstance(config, dict) else config.to_dict())
+  evaluators = experiments.make_evaluators(experiment)
+  if workdir is not None:
+    variables, step = load_run(workdir, experiment.objective)
+  else:
+    flat, _ = exported.load_exported(weights)
+    variables, step = exported.unflatten(flat), None
+  _check_variables(variables, experiment)
+  variables = jax.device_put(variables, sharding.replicated(experiment.mesh))
+  metrics, figures = experiments.run_evaluators(evaluators, variables)
+  if jax.process_index() == 0:
+    _write(pathlib.Path(out), {"step": step, **metrics}, figures)
+  return metrics
+
+
+def load_run(workdir: str | pathlib.Path, objective: Any) -> tuple[Variables, int]:
+  """The model's variables in a run's newest checkpoint, averaged parameters first, and its step."""
+  state = checkpoint.load(workdir)
+  params = state["params"] if state.get("ema") is None else state["ema"]
+  return objective.model_variables(params, state["batch_stats"] or {}), int(state["step"])
+
+
+def _check_variables(variables: Variables, experiment: Experiment) -> None:
+  key = jax.ShapeDtypeStruct((2,), np.uint32)
+  batch = experiments.example_batch({**experiment.settings, "batch_size": 1})
+  first = jax.eval_shape(experiment.objective.init, key, batch)
+  wanted = experiment.objective.model_variables(first["params"], first["batch_stats"])
+  shapes = lambda tree: {
+    jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+  found, wanted = shapes(variables), shapes(wanted)
+  for name in sorted(found.keys() | wanted.keys()):
+    if found.get(name) != wanted.get(name):
+      raise UserError(
+        f"The weights do not fit the config's model: {name} has shape "
+        f"{found.get(name, 'absent')}, the model's is {wanted.get(name, 'absent')}."
+      )
+
+
+def _write(out: pathlib.Path, metrics: Mapping[str, Any], figures: Mapping[str, np.ndarray]):
+  from PIL import Image  # only evaluators with pictures need it
+
+  out.mkdir(parents=True, exist_ok=True)
+  (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+  for name, picture in figures.items():
+    path = out / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path)
+  for name, value in metrics.items():
+    print(f"{name}  {value}")
+
+
+def export(workdir: str | pathlib.Path, out: str | pathlib.Path) -> None:
+  """Writes the model of a run's newest checkpoint as a weights folder.
+
+  Raises:
+    UserError: `workdir` holds no run or no checkpoint.
+  """
+  settings = workdirs.read_config(workdir)
+  model = experiments.make_model(settings)
+  objective = experiments.make_objective(settings, model, num_steps=1)
+  variables, step = load_run(workdir, objective)
+  info = {
+    "name": settings["model"]["name"],
+    "model": settings["model"],
+    "preprocessing": {
+      "image_size": settings["data"]["image_size"],
+      "mean": IMAGENET_MEAN,
+      "std": IMAGENET_STD,
+      "superpixels": settings["superpixels"],
+    },
+    "class_names": settings["class_names"] if model.num_classes else [],
+    "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+    "step": step,
+    "metrics": workdirs.last_metrics(workdir),
+    "commit": _commit(),
+    "config": settings,
+  }
+  exported.save(out, variables, info)
+
+
+def _commit() -> str | None:
+  """The commit of the code that exports, None outside a git checkout."""
+  command = ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"]
+  try:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return None
