@@ -20,8 +20,8 @@ SPLITS = {"train": 20_000, "val": 2_000, "test": 2_000}
 MIN_SIZE = 32
 
 _MARGIN = 0.02  # of the image side, always free around the object
-_EXTENT = (0.72, 0.94)  # the object's longer side, in image sides
-_TURN = 20  # degrees either way, of the object as a whole
+_EXTENT = (0.78, 0.95)  # the object's longer side, in image sides
+_TURN = 15  # degrees either way, of the object as a whole
 _OCCLUDED = 0.27  # share of the images that have an occluder
 _HIDDEN = (0.1, 0.35)  # share of the object behind it
 _CONTRAST = 32  # CIELAB distance of a part from its parent and from the background
@@ -111,7 +111,7 @@ def _sample_scene(label: int, rng: np.random.Generator) -> Scene:
     materials=_sample_materials(parts, order, len(clutter), rng),
     light=Light(
       direction=cmath.rect(1, rng.uniform(-math.pi, math.pi)),
-      gradient=rng.uniform(0, 0.35),
+      gradient=rng.uniform(0, 0.3),
       relief=rng.uniform(0.2, 0.8),
       shadow=rng.uniform(0.1, 0.6),
       reach=rng.uniform(0.02, 0.07),
@@ -136,13 +136,13 @@ def _fit(outlines: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarra
 
 def _sample_clutter(rng: np.random.Generator) -> list[np.ndarray]:
   """Bands across the image, and jagged shards; neither looks like a part."""
-  count = rng.integers(2, 6)
+  count = rng.integers(2, 5)
   centres = rng.random(count) + 1j * rng.random(count)
   shards = rng.uniform(0.04, 0.2, (count, 7)) * np.exp(2j * np.pi * np.arange(7) / 7)
   along = 2 * np.exp(1j * rng.uniform(-np.pi, np.pi, count))
   across = along * 1j * rng.uniform(0.01, 0.04, count)
   bands = np.stack([along + across, along - across, -along - across, -along + across], axis=1)
-  is_band = rng.random(count) < 0.25
+  is_band = rng.random(count) < 0.2
   return [centres[i] + (bands[i] if is_band[i] else shards[i]) for i in range(count)]
 
 
@@ -178,7 +178,9 @@ def _sample_materials(
   """Colours and textures of background, clutter, parts (as painted) and occluder."""
   count = 1 + num_clutter + len(parts) + 1
   hsv = rng.random((count, _CANDIDATES, 3), np.float32)
-  hsv = hsv * np.float32([360, 0.7, 0.75]) + np.float32([0, 0.3, 0.25])
+  hsv = hsv * np.float32([360, 0.65, 0.75]) + np.float32([0, 0.35, 0.25])
+  # Paler than the parts on the whole, though a background may well be gaudier than a part.
+  hsv[: 1 + num_clutter, :, 1] = 0.6 * rng.random((1 + num_clutter, _CANDIDATES), np.float32)
   rgb = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
   lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)
   first = 1 + num_clutter
@@ -196,7 +198,7 @@ def _sample_materials(
   texture = rng.integers(len(TILE_PERIODS), size=count)
   draws = rng.random((6, count))
   ink = (draws[0] < 0.5).astype(np.float32)[:, None]
-  amount = np.float32(0.08 + 0.2 * draws[1])[:, None]
+  amount = np.float32(0.06 + 0.18 * draws[1])[:, None]
   period = 0.05 * 4 ** draws[2] * TILE_PERIODS[texture]
   turn = np.exp(2j * np.pi * draws[3])
   return Materials(

@@ -98,8 +98,8 @@ def _flyer(*extra: Part) -> tuple[Part, ...]:
 def _cart(*extra: Part) -> tuple[Part, ...]:
   return (
     Part("deck", None, (0, 0), 0, 5, 0.72, 0.17),
-    Part("wheel", 0, (0.2, 0.6), 0, 180, 0.26, 0.26, layer=1),
-    Part("wheel", 0, (0.8, 0.6), 0, 180, 0.26, 0.26, layer=1),
+    Part("wheel", 0, (0.2, 0.6), 0, 180, 0.27, 0.27, layer=1),
+    Part("wheel", 0, (0.8, 0.6), 0, 180, 0.27, 0.27, layer=1),
     *extra,
   )
 
@@ -107,8 +107,8 @@ def _cart(*extra: Part) -> tuple[Part, ...]:
 def _boat(*extra: Part) -> tuple[Part, ...]:
   return (
     Part("deck", None, (0, 0), 0, 5, 0.72, 0.20),
-    Part("pole", 0, (0.5, -0.3), -90, 10, 0.62, 0.09, layer=1),
-    Part("sail", 1, (0.16, 0.3), 0, 8, 0.78, 0.36),
+    Part("pole", 0, (0.5, -0.3), -90, 10, 0.74, 0.10, layer=1),
+    Part("sail", 1, (0.16, 0.3), 0, 8, 0.66, 0.36),
     *extra,
   )
 
@@ -121,7 +121,7 @@ _TAIL = Part("tail", 0, (0.05, -0.1), 205, 30, 0.38, 0.24, layer=-1)
 _HORN = Part("horn", 1, (0.35, -0.3), -95, 18, 0.30, 0.20)
 _WING = Part("wing", 0, (0.55, -0.2), -110, 22, 0.46, 0.28, layer=2)
 _CRATE = Part("box", 0, (0.28, -0.3), -90, 6, 0.34, 0.36, layer=-1)
-_MAST = Part("pole", 0, (0.5, -0.2), -90, 10, 0.64, 0.09, layer=-1)
+_MAST = Part("pole", 0, (0.5, -0.2), -90, 10, 0.68, 0.10, layer=-1)
 _LEFT_BLADE = Part("blade", 0, (0.8, -0.2), -90, 12, 0.30, 0.36)
 _RIGHT_BLADE = Part("blade", 0, (0.8, 0.2), 90, 12, 0.30, 0.36)
 _LEFT_HORN = Part("horn", 0, (0.84, -0.2), -90, 12, 0.36, -0.20)
@@ -145,9 +145,9 @@ CLASSES: dict[str, tuple[Part, ...]] = {
   "beetle": _flyer(Part("horn", 1, (0.75, 0), 0, 25, 0.32, 0.20)),
   "wagon": _cart(_CRATE),
   "crane": _cart(_CRATE, Part("pole", 0, (0.7, -0.2), -60, 20, 0.58, 0.10, layer=-1)),
-  "yacht": _cart(_MAST, Part("sail", 3, (0.16, 0.3), 0, 8, 0.80, 0.38)),
+  "yacht": _cart(_MAST, Part("sail", 3, (0.2, 0.3), 0, 8, 0.60, 0.40)),
   "reaper": _cart(_MAST, Part("blade", 3, (0.84, 0.2), 90, 18, 0.32, 0.38)),
-  "sloop": _boat(Part("sail", 1, (0.16, -0.3), 0, 8, 0.78, -0.36)),
+  "sloop": _boat(Part("sail", 1, (0.16, -0.3), 0, 8, 0.66, -0.36)),
   "junk": _boat(Part("box", 0, (0.2, -0.3), -90, 6, 0.24, 0.26, layer=-1)),
   "axe": _staff(_LEFT_BLADE, _RIGHT_BLADE),
   "halberd": _staff(_LEFT_BLADE, _RIGHT_HORN),
