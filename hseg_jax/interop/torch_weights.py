@@ -1,11 +1,11 @@
 """Published PyTorch weights in and out: every key of the reference beside ours.
 
-`key_table(model)` is the table; everything here is read from it. A state dict is a mapping from the
+Everything here is read from the table in `key_table.py`. A state dict is a mapping from the
 published names to numpy arrays; nothing in this file needs torch.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,122 +13,10 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from hseg_jax.errors import UserError
-from hseg_jax.models.cast import Cast, CastSeg
-from hseg_jax.models.tome import Tome
+from hseg_jax.interop.key_table import LAYOUTS, Entry, has_pe_token, key_table, projector_table
+from hseg_jax.models.cast import CastSeg
 
 StateDict = Mapping[str, np.ndarray]
-
-
-class Entry(NamedTuple):
-  """One tensor: its path in our variables, its published names, and how it is laid out there.
-
-  Attributes:
-    path: "/"-joined, its collection ("params" or "batch_stats") first.
-    keys: published names; where there are two, the reference stores the same tensor twice.
-    layout: a key of `_LAYOUTS`.
-  """
-
-  path: str
-  keys: tuple[str, ...]
-  layout: str
-
-
-# Layout -> (published array to ours, ours to published).
-_LAYOUTS = {
-  "same": (lambda x: x, lambda x: x),
-  "linear": (lambda x: x.T, lambda x: x.T),
-  "conv": (lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)),
-  "conv_1x1": (lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None]),
-  "token": (lambda x: x[0, 0], lambda x: x[None, None]),
-}
-
-
-def key_table(model: nn.Module) -> list[Entry]:
-  """Every parameter and statistic of `model` beside its published names.
-
-  Positions are not listed, since some classes keep those of CLS and grid in one tensor: see
-  `_position_in`.
-  """
-  return [*_stem(model), Entry("params/cls_token", ("cls_token",), "token"), *_backbone(model)]
-
-
-def _linear(path: str, *keys: str, layout: str = "linear", bias: bool = True) -> Iterator[Entry]:
-  yield Entry(f"params/{path}/kernel", tuple(f"{key}.weight" for key in keys), layout)
-  if bias:
-    yield Entry(f"params/{path}/bias", tuple(f"{key}.bias" for key in keys), "same")
-
-
-def _norm(path: str, *keys: str) -> Iterator[Entry]:
-  yield Entry(f"params/{path}/scale", tuple(f"{key}.weight" for key in keys), "same")
-  yield Entry(f"params/{path}/bias", tuple(f"{key}.bias" for key in keys), "same")
-
-
-def _batch_norm(path: str, key: str, affine: bool = True) -> Iterator[Entry]:
-  if affine:
-    yield from _norm(path, key)
-  yield Entry(f"batch_stats/{path}/mean", (f"{key}.running_mean",), "same")
-  yield Entry(f"batch_stats/{path}/var", (f"{key}.running_var",), "same")
-
-
-def _attention(path: str, *keys: str) -> Iterator[Entry]:
-  yield from _linear(f"{path}/qkv", *(f"{key}.qkv" for key in keys))
-  yield from _linear(f"{path}/out", *(f"{key}.proj" for key in keys))
-
-
-def _stem(model: nn.Module) -> Iterator[Entry]:
-  if len(model.stem_strides) == 1:
-    yield from _linear("stem/projection", "patch_embed.proj", layout="conv")
-    return
-  for i in range(len(model.stem_strides)):
-    yield from _linear(f"stem/conv_{i}", f"patch_embed.proj.{3 * i}", layout="conv", bias=False)
-    yield from _batch_norm(f"stem/norm_{i}", f"patch_embed.proj.{3 * i + 1}")
-  last = f"patch_embed.proj.{3 * len(model.stem_strides)}"
-  yield from _linear("stem/projection", last, layout="conv_1x1")
-
-
-def _block_keys(model: nn.Module, stage: int, block: int) -> tuple[str, ...]:
-  """Published names of a block: the classes of the reference number them differently."""
-  number = sum(model.depths[:stage]) + block
-  if not isinstance(model, Cast):
-    return (f"blocks.{number}",)
-  if isinstance(model, CastSeg) and model.position == "sincos":
-    return (f"blocks{stage + 1}.{block}",)
-  return f"blocks.{number}", f"blocks{stage + 1}.{number}"
-
-
-def _backbone(model: nn.Module) -> Iterator[Entry]:
-  for stage, depth in enumerate(model.depths):
-    for block in range(depth):
-      path, keys = f"stage_{stage}/block_{block:02d}", _block_keys(model, stage, block)
-      yield from _norm(f"{path}/norm_1", *(f"{key}.norm1" for key in keys))
-      yield from _attention(f"{path}/attention", *(f"{key}.attn" for key in keys))
-      yield from _norm(f"{path}/norm_2", *(f"{key}.norm2" for key in keys))
-      yield from _linear(f"{path}/mlp/fc_1", *(f"{key}.mlp.fc1" for key in keys))
-      yield from _linear(f"{path}/mlp/fc_2", *(f"{key}.mlp.fc2" for key in keys))
-    if isinstance(model, Cast):
-      path, key = f"pool_{stage}", f"pool{stage + 1}.pool_block"
-      yield Entry(f"params/{path}/nodes/bias", (f"{key}.centroid_fc.bias",), "same")
-      yield from _norm(f"{path}/nodes/norm", f"{key}.centroid_fc.norm")
-      yield from _attention(f"{path}/nodes/attention", f"{key}.centroid_fc.attn")
-      for part, published in (("expand", "fc1"), ("reduce", "fc2")):
-        yield from _norm(f"{path}/{part}/norm", f"{key}.{published}.0")
-        yield from _linear(f"{path}/{part}/fc", f"{key}.{published}.1")
-  if isinstance(model, CastSeg):
-    yield from _batch_norm("fusion/norm", "block_fusion.proj_blocks.0.norm")
-    yield from _linear("fusion/projection", "block_fusion.proj_blocks.2")
-  else:
-    yield from _norm("norm", "norm")
-  if model.num_classes:
-    yield from _linear("head", "head")
-
-
-def projector_table(path: str, key: str, num_layers: int) -> list[Entry]:
-  """The table of MoCo's projector (3 layers, "head") or predictor (2 layers, "predictor")."""
-  entries = []
-  for i in range(num_layers):
-    entries += _linear(f"{path}/fc_{i}", f"{key}.{3 * i}", bias=False)
-    entries += _batch_norm(f"{path}/norm_{i}", f"{key}.{3 * i + 1}", affine=i < num_layers - 1)
-  return entries
 
 
 def _position_in(model: nn.Module, state_dict: dict) -> dict[str, np.ndarray]:
@@ -146,14 +34,9 @@ def _position_out(model: nn.Module, flat: Mapping[str, np.ndarray]) -> dict[str,
   """The inverse of `_position_in`."""
   table = flat["params/position/table"].reshape(1, -1, model.dim)
   cls = flat["params/position/cls"].reshape(1, 1, model.dim)
-  if _has_pe_token(model):
+  if has_pe_token(model):
     return {"pos_embed": table, "pe_token": cls}
   return {"pos_embed": np.concatenate([cls, table], axis=1)}
-
-
-def _has_pe_token(model: nn.Module) -> bool:
-  """Whether the reference keeps the position of CLS in a tensor of its own."""
-  return isinstance(model, Cast | Tome) and model.position == "sincos"
 
 
 def _expected_shapes(model: nn.Module, table: list[Entry]) -> dict[str, tuple[int, ...]]:
@@ -163,10 +46,10 @@ def _expected_shapes(model: nn.Module, table: list[Entry]) -> dict[str, tuple[in
   for entry in table:
     zeros = np.broadcast_to(np.float32(0), shapes[entry.path])
     for key in entry.keys:
-      expected[key] = _LAYOUTS[entry.layout][1](zeros).shape
+      expected[key] = LAYOUTS[entry.layout][1](zeros).shape
   cells = model.position_grid[0] * model.position_grid[1]
-  expected["pos_embed"] = (1, cells + (not _has_pe_token(model)), model.dim)
-  if _has_pe_token(model):
+  expected["pos_embed"] = (1, cells + (not has_pe_token(model)), model.dim)
+  if has_pe_token(model):
     expected["pe_token"] = (1, 1, model.dim)
   return expected
 
@@ -247,7 +130,7 @@ def convert(
 
 def _read(state: StateDict, table: list[Entry]) -> dict[str, np.ndarray]:
   """Path -> array in our layout."""
-  return {entry.path: _LAYOUTS[entry.layout][0](state[entry.keys[0]]) for entry in table}
+  return {entry.path: LAYOUTS[entry.layout][0](state[entry.keys[0]]) for entry in table}
 
 
 def _check(state: StateDict, expected: Mapping[str, tuple[int, ...]]) -> None:
@@ -339,7 +222,7 @@ def export_torch(variables: Mapping[str, Any], model: nn.Module) -> dict[str, np
   for entry in key_table(model):
     if entry.path in flat:
       for key in entry.keys:
-        state[key] = _LAYOUTS[entry.layout][1](flat[entry.path])
+        state[key] = LAYOUTS[entry.layout][1](flat[entry.path])
         if key.endswith("running_var"):
           state[key.replace("running_var", "num_batches_tracked")] = np.int64(0)
   return {**state, **variables.get("unused", {})}

@@ -10,8 +10,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from hseg_jax.models.graph_pool import GraphPooling, masked_mean
 from hseg_jax.models.heads import BlockFusion
-from hseg_jax.models.initializers import pooling_scheme, transformer_scheme
+from hseg_jax.models.initializers import cls_init, pooling_scheme, transformer_scheme
 from hseg_jax.models.output import CastOutput, Level
+from hseg_jax.models.position import Position
 from hseg_jax.models.segments import (
   compose,
   hard_assignment,
@@ -24,8 +25,6 @@ from hseg_jax.models.segments import (
 from hseg_jax.models.stem import make_stem
 from hseg_jax.models.vit import (
   Blocks,
-  Position,
-  cls_init,
   drop_path_rates,
   frozen_mask,
   head,

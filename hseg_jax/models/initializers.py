@@ -67,3 +67,8 @@ def pooling_scheme(init: str) -> str:
   """Scheme of the linear layers of pooling and fusion under `init`: the "deit" code adds them after
   its own initialisation has run, so they keep PyTorch's default."""
   return "xavier" if init == "moco" else "torch"
+
+
+def cls_init(init: str):
+  """How the CLS token starts under `init` ("moco" or "deit")."""
+  return nn.initializers.normal(1e-6 if init == "moco" else 0.02)
