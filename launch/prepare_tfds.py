@@ -32,10 +32,10 @@ def prepare(name: str, data_dir: str | None) -> str:
     UserError: if it is unknown, already there as tfrecord, or its archives must be fetched by hand.
   """
   existing = _builder(name, data_dir)
-  if existing.is_prepared() and existing.info.file_format != ARRAY_RECORD:
-    raise UserError(
-      f"{existing.data_dir} is already prepared as {existing.info.file_format.value}; add --convert."
-    )
+  if existing.is_prepared():
+    if not _has_array_record(existing):
+      raise UserError(f"{existing.data_dir} is prepared in another format; add --convert.")
+    return str(existing.data_dir)
   builder = tfds.builder(name, data_dir=data_dir, file_format=ARRAY_RECORD)
   try:
     builder.download_and_prepare()
@@ -53,8 +53,7 @@ def convert(name: str, data_dir: str | None) -> str:
   builder = _builder(name, data_dir)
   if not builder.is_prepared():
     raise UserError(f"{builder.data_dir} is not prepared; run without --convert.")
-  info = dataset_info.read_proto_from_builder_dir(builder.data_dir)
-  if dataset_info.supports_file_format(info, ARRAY_RECORD):
+  if _has_array_record(builder):
     return str(builder.data_dir)
   for split in builder.info.splits.values():
     target = split.filename_template.replace(filetype_suffix=ARRAY_RECORD.file_suffix)
@@ -64,6 +63,7 @@ def convert(name: str, data_dir: str | None) -> str:
         split.filename_template.sharded_filepath(**numbers), target.sharded_filepath(**numbers)
       )
   # Only now, so that a half converted data set is not taken for a whole one.
+  info = dataset_info.read_proto_from_builder_dir(builder.data_dir)
   info.alternative_file_formats.append(ARRAY_RECORD.value)
   dataset_info.write_dataset_info_proto(info, dataset_info_dir=builder.data_path)
   return str(builder.data_dir)
@@ -74,6 +74,11 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     return tfds.builder(name, data_dir=data_dir)
   except tfds.core.DatasetNotFoundError as error:
     raise UserError(f'TFDS knows no data set "{name}"; check --name.') from error
+
+
+def _has_array_record(builder: tfds.core.DatasetBuilder) -> bool:
+  info = dataset_info.read_proto_from_builder_dir(builder.data_dir)
+  return dataset_info.supports_file_format(info, ARRAY_RECORD)
 
 
 def _convert_shard(source: os.PathLike, target: os.PathLike) -> None:

@@ -77,7 +77,7 @@ def train_batches(
     .repeat()
     .random_map(_augmentation(augment, image_size, augment_options or {}))
     .map(functools.partial(_add_segments, segment=_segmenter(superpixels)))
-    .batch(host_batch)
+    .batch(host_batch, drop_remainder=True)
   )
   return _Batches(dataset[start_step * host_count + host_index :: host_count], num_workers)
 
@@ -119,7 +119,7 @@ def eval_batches(
     grain.MapDataset.source(_Padded(source, multiple=batch_size))
     .map(functools.partial(_evaluation_example, image_size=image_size, keep=tuple(keep)))
     .map(functools.partial(_add_segments, segment=_segmenter(superpixels)))
-    .batch(host_batch)
+    .batch(host_batch, drop_remainder=True)
   )
   return _Batches(dataset[host_index::host_count], num_workers)
 

@@ -108,7 +108,8 @@ class Source:
       try:
         return self._examples[position]
       except UnreadableImage as error:
-        self._bad_images.report(position, str(error))
+        reason = str(error)
+      self._bad_images.report(position, reason)
     raise UserError(f"None of the {self._length} images of the data set can be read.")
 
 
@@ -212,7 +213,7 @@ class TfdsExamples:
       builder = tfds.builder_from_directory(builder.data_dir)
     features = builder.info.features
     for key, kind in (("image", tfds.features.Image), ("label", tfds.features.ClassLabel)):
-      if not isinstance(features.get(key), kind):
+      if key not in features or not isinstance(features[key], kind):
         raise UserError(
           f'The TFDS data set "{name}" has no "{key}" of type {kind.__name__}; choose a data set '
           f"for image classification."

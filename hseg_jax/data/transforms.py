@@ -222,7 +222,7 @@ def adjust_saturation(image: Image, factor: float) -> Image:
 def adjust_hue(image: Image, shift: float) -> Image:
   """Turns the hue by `shift` turns, in 8-bit HSV.
 
-  NOTE(reference): OpenCV's conversions round otherwise than Pillow's, by a few levels of 255.
+  NOTE(reference): OpenCV rounds otherwise than Pillow, by less than one of 255 levels on average.
   """
   steps = int(shift * 255)
   if steps == 0:
