@@ -1,0 +1,159 @@
+"""Pictures of one image's hierarchy: the image, its superpixels, and every level in colours.
+
+A family keeps its colour: the regions of the coarsest level share out the circle of hues, and every
+region takes a slice of its parent's hues, so what belongs together looks alike at all levels.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Num, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from hseg_jax.hierarchy import Hierarchy
+
+_CHROMA = 0.125  # in OKLCH, whose hues look equally bright; most of it fits into sRGB
+_LIGHTNESS = (0.72, 0.30)  # of the coarsest regions, and over what range their descendants spread
+_FAMILY = 0.82  # share of a parent's slice of hues that its children fill, a gap between families
+_STRENGTH = 0.72  # of the region's colour over the grey image
+_GOLDEN = 0.618034  # multiples of it, modulo 1, spread evenly however many there are
+_PAPER = (255, 255, 255)
+_INK = (60, 60, 60)
+
+
+class Tile(NamedTuple):
+  """One picture of a row.
+
+  Attributes:
+    title: what it shows, such as "16 regions".
+    picture: `[h, w, 3]`, enlarged.
+  """
+
+  title: str
+  picture: UInt8[np.ndarray, "h w 3"]
+
+
+def level_colors(hierarchy: Hierarchy) -> tuple[UInt8[np.ndarray, "_ 3"], ...]:
+  """One RGB colour a region, for every level, finest first; children vary their parent's hue."""
+  top = hierarchy.sizes[-1]
+  slices = np.stack([np.arange(top), np.arange(1, top + 1)], axis=1) / top
+  lightness = np.full(top, _LIGHTNESS[0])
+  colors = [_oklch(lightness, slices.mean(axis=1))]
+  for depth, parents in enumerate(reversed(hierarchy.parents)):
+    rank, siblings = _rank_among_siblings(parents)
+    start, stop = slices[parents].T
+    width = (stop - start) * _FAMILY
+    start = (start + stop - width) / 2
+    slices = np.stack([start + width * rank / siblings, start + width * (rank + 1) / siblings], 1)
+    spread = np.where(siblings > 1, _LIGHTNESS[1] / (depth + 2), 0)
+    lightness = lightness[parents] + spread * ((rank * _GOLDEN + 0.5) % 1 - 0.5)
+    colors.append(_oklch(lightness, slices.mean(axis=1)))
+  return tuple(reversed(colors))
+
+
+def tiles(image: UInt8[np.ndarray, "h w 3"], hierarchy: Hierarchy, size: int) -> tuple[Tile, ...]:
+  """The image, its superpixels in their mean colours, and each further level in `level_colors`.
+
+  Args:
+    image: RGB in [0, 255], of the hierarchy's height and width.
+    size: pixels of a tile's longer side; small images are enlarged by a whole number to reach it,
+      others keep their size.
+  """
+  scale = max(round(size / max(image.shape[:2])), 1)
+  large = _enlarge(image, scale)
+  grey = large @ np.array([0.299, 0.587, 0.114])
+  superpixels = np.kron(hierarchy.labels(0), np.ones((scale, scale), np.int32))
+  means = mean_colors(image, hierarchy.labels(0))
+  pictures = [
+    Tile("image", large),
+    Tile(f"{hierarchy.sizes[0]} superpixels", _outline(means[superpixels], superpixels, 1.0)),
+  ]
+  for level, colors in enumerate(level_colors(hierarchy)[1:], start=1):
+    labels = np.kron(hierarchy.labels(level), np.ones((scale, scale), np.int32))
+    painted = _STRENGTH * colors[labels] + (1 - _STRENGTH) * grey[..., None]
+    plural = "s" if hierarchy.sizes[level] > 1 else ""
+    pictures.append(
+      Tile(f"{hierarchy.sizes[level]} region{plural}", _outline(painted, labels, 0.85))
+    )
+  return tuple(pictures)
+
+
+def panel(
+  image: UInt8[np.ndarray, "h w 3"], hierarchy: Hierarchy, *, size: int = 256, title: str = ""
+) -> UInt8[np.ndarray, "rows columns 3"]:
+  """All tiles of an image side by side on white, each with its title below it.
+
+  Args:
+    image: RGB in [0, 255], of the hierarchy's height and width.
+    size: as `tiles` takes it.
+    title: what stands below the image itself.
+  """
+  row = tiles(image, hierarchy, size)
+  height, width, _ = row[0].picture.shape
+  gap, text = max(width // 32, 2), max(width // 14, 10)
+  canvas = Image.new("RGB", (len(row) * (width + gap) - gap, height + 2 * text), _PAPER)
+  draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(text)
+  for i, tile in enumerate(row):
+    canvas.paste(Image.fromarray(tile.picture), (i * (width + gap), 0))
+    words = title if i == 0 and title else tile.title
+    middle = i * (width + gap) + width // 2
+    draw.text((middle, height + text), words, fill=_INK, font=font, anchor="mm")
+  return np.asarray(canvas)
+
+
+def mean_colors(
+  image: UInt8[np.ndarray, "h w 3"], labels: Int[np.ndarray, "h w"]
+) -> Float[np.ndarray, "n 3"]:
+  """Mean RGB of every region, in [0, 255]."""
+  flat = labels.ravel()
+  sums = np.stack([np.bincount(flat, channel) for channel in image.reshape(-1, 3).T], axis=1)
+  return sums / np.bincount(flat)[:, None]
+
+
+def _rank_among_siblings(
+  parents: Int[np.ndarray, "n"],
+) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+  """Each region's place among its parent's children, by id, and how many there are."""
+  counts = np.bincount(parents)
+  order = np.argsort(parents, kind="stable")
+  rank = np.empty(len(parents), np.int64)
+  rank[order] = np.arange(len(parents)) - np.repeat(np.cumsum(counts) - counts, counts)
+  return rank, counts[parents]
+
+
+def _oklch(lightness: Float[np.ndarray, "n"], hue: Float[np.ndarray, "n"]) -> np.ndarray:
+  """OKLCH with a fixed chroma, hue in turns -> RGB uint8 `[n, 3]` (Ottosson's matrices)."""
+  a, b = _CHROMA * np.cos(2 * np.pi * hue), _CHROMA * np.sin(2 * np.pi * hue)
+  cones = np.stack([
+    lightness + 0.3963377774 * a + 0.2158037573 * b,
+    lightness - 0.1055613458 * a - 0.0638541728 * b,
+    lightness - 0.0894841775 * a - 1.2914855480 * b,
+  ])  # fmt: skip
+  linear = np.clip(
+    np.array([
+      [4.0767416621, -3.3077115913, 0.2309699292],
+      [-1.2684380046, 2.6097574011, -0.3413193965],
+      [-0.0041960863, -0.7034186147, 1.7076147010],
+    ]) @ cones**3, 0, 1,
+  )  # fmt: skip
+  encoded = np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
+  return np.round(255 * encoded.T).astype(np.uint8)
+
+
+def _enlarge(image: UInt8[np.ndarray, "h w 3"], scale: int) -> UInt8[np.ndarray, "rows columns 3"]:
+  height, width, _ = image.shape
+  return np.asarray(Image.fromarray(image).resize((width * scale, height * scale), Image.BICUBIC))
+
+
+def _outline(
+  picture: Num[np.ndarray, "h w 3"], labels: Int[np.ndarray, "h w"], strength: float
+) -> UInt8[np.ndarray, "h w 3"]:
+  """Draws white lines, one pixel to each side of every boundary."""
+  line = _boundary(labels)[..., None] * strength
+  return np.round((1 - line) * picture + line * 255).astype(np.uint8)
+
+
+def _boundary(labels: Int[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+  padded = np.pad(labels, 1, mode="edge")
+  neighbours = padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]
+  return np.any([labels != neighbour for neighbour in neighbours], axis=0)
