@@ -18,7 +18,7 @@ from absl import flags
 from jaxtyping import Int32, UInt8
 
 from hseg_jax.data import transforms
-from hseg_jax.data.sources import Example, Source
+from hseg_jax.data.sources import Example, Examples
 from hseg_jax.errors import UserError
 from hseg_jax.superpixels import grid, seeds
 
@@ -28,7 +28,7 @@ MASKS = ("object", "parts")
 
 
 def train_batches(
-  source: Source,
+  source: Examples,
   *,
   batch_size: int,
   image_size: int,
@@ -83,7 +83,7 @@ def train_batches(
 
 
 def eval_batches(
-  source: Source,
+  source: Examples,
   *,
   batch_size: int,
   image_size: int,
@@ -127,7 +127,7 @@ def eval_batches(
 class _Padded:
   """A source lengthened to a multiple of the batch size; repeats its last example as invalid."""
 
-  def __init__(self, source: Source, *, multiple: int):
+  def __init__(self, source: Examples, *, multiple: int):
     self._source = source
     self._length = -(-len(source) // multiple) * multiple
 

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from absl import logging
@@ -26,8 +26,9 @@ class UnreadableImage(Exception):
   """An image that cannot be decoded; the message names the file and says why."""
 
 
+@runtime_checkable
 class Examples(Protocol):
-  """What a `Source` wraps: random access that raises `UnreadableImage` for a bad image."""
+  """Random access to examples; may raise `UnreadableImage`, which a `Source` around it handles."""
 
   class_names: Sequence[str]
 
@@ -243,7 +244,7 @@ class TfdsExamples:
     return {"image": image, "label": int(record["label"])}
 
 
-def decode(file: str | pathlib.Path | BinaryIO, name: str) -> UInt8[np.ndarray, "h w 3"]:
+def decode(file: str | pathlib.Path | io.BytesIO, name: str) -> UInt8[np.ndarray, "h w 3"]:
   """Decodes an image file of any common format to RGB in [0, 255].
 
   Grey, palette, CMYK and 16-bit images are converted, transparency is dropped, and a photograph is
