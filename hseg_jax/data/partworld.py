@@ -20,8 +20,8 @@ SPLITS = {"train": 20_000, "val": 2_000, "test": 2_000}
 MIN_SIZE = 32
 
 _MARGIN = 0.02  # of the image side, always free around the object
-_EXTENT = (0.78, 0.95)  # the object's longer side, in image sides
-_TURN = 15  # degrees either way, of the object as a whole
+_EXTENT = (0.74, 0.95)  # the object's longer side, in image sides
+_TURN = 20  # degrees either way, of the object as a whole
 _OCCLUDED = 0.27  # share of the images that have an occluder
 _HIDDEN = (0.1, 0.35)  # share of the object behind it
 _CONTRAST = 32  # CIELAB distance of a part from its parent and from the background
@@ -99,16 +99,18 @@ def _sample_scene(label: int, rng: np.random.Generator) -> Scene:
   parts = tuple(CLASSES.values())[label]
   outlines = _fit(pose(parts, rng), rng)
   clutter = _sample_clutter(rng)
-  order = sorted(range(len(parts)), key=lambda i: parts[i].layer)
-  in_order = [outlines[i] for i in order]
-  occluder = _sample_occluder(in_order, rng) if rng.random() < _OCCLUDED else None
+  materials = _sample_materials(parts, len(clutter), rng)
+  painted = sorted(range(len(parts)), key=lambda i: parts[i].layer)
+  first = 1 + len(clutter)
+  rows = [*range(first), *(first + i for i in painted), -1]
+  outlines = [outlines[i] for i in painted]
   return Scene(
     label=label,
     clutter=clutter,
-    parts=in_order,
-    kinds=[1 + PART_NAMES.index(parts[i].kind) for i in order],
-    occluder=occluder,
-    materials=_sample_materials(parts, order, len(clutter), rng),
+    parts=outlines,
+    kinds=[1 + PART_NAMES.index(parts[i].kind) for i in painted],
+    occluder=_sample_occluder(outlines, rng) if rng.random() < _OCCLUDED else None,
+    materials=Materials(*(column[rows] for column in materials)),
     light=Light(
       direction=cmath.rect(1, rng.uniform(-math.pi, math.pi)),
       gradient=rng.uniform(0, 0.3),
@@ -147,12 +149,12 @@ def _sample_clutter(rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def _sample_occluder(parts: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-  """A beam across the image that hides a given share of the object, and no part of it whole.
+  """A beam across the image that hides a given share of the object.
 
   In a random direction the object's pixels are ranked; a beam from one quantile to another hides
-  exactly the share between them. Of several beams that hide a fair share, the one that leaves most
-  of the worst hidden part is taken, so that the class can still be told. The pixels are those of a
-  small picture of fixed size: the choice must not depend on the size that is drawn later.
+  exactly the share between them. Of several such beams the one is taken that leaves most of the
+  part it hides most of, so that the class can still be told. The pixels are those of a small
+  picture of fixed size: the choice must not depend on the size that is drawn later.
   """
   painted = paint(parts, size=MIN_SIZE, density=1)
   rows, columns = np.nonzero(painted)
@@ -173,24 +175,22 @@ def _sample_occluder(parts: list[np.ndarray], rng: np.random.Generator) -> np.nd
 
 
 def _sample_materials(
-  parts: tuple[Part, ...], order: list[int], num_clutter: int, rng: np.random.Generator
+  parts: tuple[Part, ...], num_clutter: int, rng: np.random.Generator
 ) -> Materials:
-  """Colours and textures of background, clutter, parts (as painted) and occluder."""
-  count = 1 + num_clutter + len(parts) + 1
+  """Colours and textures of background, clutter, parts and occluder, in this order."""
+  first = 1 + num_clutter
+  count = first + len(parts) + 1
   hsv = rng.random((count, _CANDIDATES, 3), np.float32)
   hsv = hsv * np.float32([360, 0.65, 0.75]) + np.float32([0, 0.35, 0.25])
   # Paler than the parts on the whole, though a background may well be gaudier than a part.
-  hsv[: 1 + num_clutter, :, 1] = 0.6 * rng.random((1 + num_clutter, _CANDIDATES), np.float32)
+  hsv[:first, :, 1] = 0.7 * rng.random((first, _CANDIDATES), np.float32)
   rgb = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
   lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)
-  first = 1 + num_clutter
   chosen = [0] * count
-  for i, part in enumerate(parts):
-    row = first + order.index(i)
-    near = [0] if part.parent is None else [0, first + order.index(part.parent)]
-    chosen[row] = _contrasting(lab[row], lab[near, [chosen[j] for j in near]])
-  rows = list(range(first, count - 1))
-  chosen[-1] = _contrasting(lab[-1], lab[rows, [chosen[j] for j in rows]])
+  for row, part in enumerate(parts, start=first):
+    near = [0] if part.parent is None else [0, first + part.parent]
+    chosen[row] = _contrasting(lab[row], lab[near, [chosen[i] for i in near]])
+  chosen[-1] = _contrasting(lab[-1], lab[range(first, count - 1), chosen[first:-1]])
 
   main = rgb[np.arange(count), chosen]
   # Clutter leans towards the background, or no part could stand out from all of it.
