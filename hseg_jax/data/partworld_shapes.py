@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-def _polygon(*points: tuple[float, float]) -> np.ndarray:
+def _polygon(*points: tuple) -> np.ndarray:
   return np.array([complex(x, y) for x, y in points])
 
 
