@@ -32,6 +32,8 @@ _SCORES = {
   "part_iou": "Mean best IoU of parts",
   "boundary_f": "Boundary F",
 }
+_METHODS = {"slic": "SLIC", "ward": "SEEDS + Ward", "kmeans": "k-means of tokens"}
+_SPACES = str.maketrans("/_", "  ")
 _TILE = 192  # pixels of a picture
 
 
@@ -138,8 +140,9 @@ def _headline(series: Series) -> str:
   names = [n for n in series if n.startswith("val/") and not n.startswith(_PREFIX)]
   names += [n for n in series if n.startswith(f"{_PREFIX}best/")]
   cards = "".join(
-    f'<div class="card number"><b>{_number(series[name][-1][1])}</b>'
-    f"<span>{html.escape(name.removeprefix('val/'))}</span></div>"
+    f'<div class="card number"><b>{series[name][-1][1]:.3f}</b>'
+    f"<span>{html.escape(name.removeprefix(_PREFIX).removeprefix('val/').translate(_SPACES))}"
+    "</span></div>"
     for name in names
   )
   return f'<div class="numbers">{cards}</div>'
@@ -183,7 +186,8 @@ def _score_table(
       for value, top in zip(values, best, strict=False)
     )
     mark = ' class="own"' if method == own else ""
-    lines.append(f"<tr{mark}><td>{html.escape(method)}</td>{cells}</tr>")
+    name = html.escape(_METHODS.get(method, method))
+    lines.append(f"<tr{mark}><td>{name}</td>{cells}</tr>")
   head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", *heads))
   return f'<div class="card"><h3>{title}</h3><table><tr>{head}</tr>{"".join(lines)}</table></div>'
 
@@ -240,7 +244,7 @@ def curve(points: Sequence[tuple[int, float]], width: int = 320, height: int = 1
   radius = 2.4 if len(finite) <= 60 else 1.2
   parts += [
     f'<circle cx="{x(step):.1f}" cy="{y(value):.1f}" r="{radius}">'
-    f"<title>step {step:,}: {_number(value)}</title></circle>"
+    f"<title>step {step:,}: {value:.4g}</title></circle>"
     for step, value in finite
   ]
   return f'<svg viewBox="0 0 {width} {height}" role="img">{"".join(parts)}</svg>'
@@ -270,7 +274,3 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   for key, value in tree.items():
     flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
   return flat
-
-
-def _number(value: float) -> str:
-  return f"{value:.4g}"
