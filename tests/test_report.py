@@ -102,6 +102,16 @@ def test_page_tells_scores_facts_and_config(workdir, example):
   }
 
 
+def test_a_vit_is_scored_by_its_kmeans(workdir):
+  lines = {
+    f"val/hierarchy/{k}": v for k, v in (("kmeans/8/covering", 0.5), ("kmeans/best/covering", 0.6))
+  }
+  (workdir / "metrics.jsonl").write_text(json.dumps({"step": 0, **lines}))
+  text = report.write(workdir, examples=[], facts={}).read_text()
+  assert rows(text, "Covering")["cast_tiny"] == ["<b>0.500</b>", "<b>0.600</b>"]
+  assert "0.600 kmeans best covering" in " ".join(Page(text).text.split())
+
+
 def test_page_without_hierarchies_has_no_empty_sections(workdir):
   lines = [json.dumps({"step": s, "train/loss": 1.0}) for s in (0, 1)]
   (workdir / "metrics.jsonl").write_text("\n".join(lines))

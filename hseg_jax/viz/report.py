@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import string
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -32,7 +33,10 @@ _SCORES = {
   "part_iou": "Mean best IoU of parts",
   "boundary_f": "Boundary F",
 }
-_METHODS = {"slic": "SLIC", "ward": "SEEDS + Ward", "kmeans": "k-means of tokens"}
+_METHODS = {"slic": "SLIC", "ward": "SEEDS + Ward"}
+# What the hierarchy evaluator calls the model's own segmentations; all other names are baselines.
+_OWN = re.compile(r"level_\d+|best|kmeans")
+_OWN_BEST = re.compile(rf"{_PREFIX}(kmeans/)?best/.*")
 _SPACES = str.maketrans("/_", "  ")
 _TILE = 192  # pixels of a picture
 
@@ -107,7 +111,8 @@ def write(
 
 _SCORES_NOTE = (
   "Each level of the model beside methods that make the same number of regions, on held-out "
-  "images with masks. The columns are numbers of regions; “best” takes each image's best level."
+  "images with masks. The columns are numbers of regions; “best” takes each image's best level. "
+  "A model without levels is scored by nested k-means of its tokens."
 )
 _PICTURES_NOTE = (
   "The image, its superpixels in their mean colours, and every level of the hierarchy. A region "
@@ -138,7 +143,7 @@ def _section(title: str, note: str, content: str) -> str:
 def _headline(series: Series) -> str:
   """The final value of every validation metric, and the hierarchy's best scores."""
   names = [n for n in series if n.startswith("val/") and not n.startswith(_PREFIX)]
-  names += [n for n in series if n.startswith(f"{_PREFIX}best/")]
+  names += [n for n in series if _OWN_BEST.fullmatch(n)]
   cards = "".join(
     f'<div class="card number"><b>{series[name][-1][1]:.3f}</b>'
     f"<span>{html.escape(name.removeprefix(_PREFIX).removeprefix('val/').translate(_SPACES))}"
@@ -154,17 +159,15 @@ def _score_tables(series: Series, model: str) -> str:
   methods: dict[str, list[str]] = {}
   for name in final:
     place = name.rpartition("/")[0]
-    own = place == "best" or place.startswith("level_")
+    method = place.split("/")[0]
     if place != "level_0":
-      places = methods.setdefault(model if own else place.split("/")[0], [])
-      places += [] if place in places else [place]
-  return (
-    '<div class="tables">'
-    + "".join(_score_table(title, score, final, methods, model) for score, title in _SCORES.items())
-    + "</div>"
-    if methods
-    else ""
-  )
+      places = methods.setdefault(model if _OWN.fullmatch(method) else method, [])
+      if place not in places:
+        places.append(place)
+  if not methods:
+    return ""
+  tables = [_score_table(title, name, final, methods, model) for name, title in _SCORES.items()]
+  return f'<div class="tables">{"".join(tables)}</div>'
 
 
 def _score_table(
@@ -217,7 +220,7 @@ def _curves(series: Series) -> str:
   charts = "".join(
     f'<div class="card"><h3>{html.escape(name)}</h3>{curve(points)}</div>'
     for name, points in series.items()
-    if len(points) > 1 and (not name.startswith(_PREFIX) or name.startswith(f"{_PREFIX}best/"))
+    if len(points) > 1 and (not name.startswith(_PREFIX) or _OWN_BEST.fullmatch(name))
   )
   return f'<div class="curves">{charts}</div>' if charts else ""
 
