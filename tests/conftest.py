@@ -12,9 +12,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import pathlib
 
 import jax
+import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+TRIMMED = pathlib.Path(__file__).parent / "golden"
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +27,24 @@ def shared() -> pathlib.Path:
   if not folder or not pathlib.Path(folder).is_dir():
     pytest.skip("HSEG_SHARED names no folder of shared data")
   return pathlib.Path(folder)
+
+
+@pytest.fixture(params=["trimmed", "full"])
+def golden(request):
+  """Loads arrays of the PyTorch reference by name: `golden("moco")`.
+
+  "trimmed" are those of tests/golden, "full" those of $HSEG_SHARED/golden, which hold everything
+  the reference computed and further files.
+  """
+  trimmed = request.param == "trimmed"
+  folder = TRIMMED if trimmed else request.getfixturevalue("shared") / "golden"
+
+  def load(name: str) -> dict[str, np.ndarray]:
+    path = folder / f"{name}.npz"
+    path = path if path.exists() else folder / f"{name}_tiny.npz"
+    if not path.exists():
+      pytest.skip(f"{name} is not among the {request.param} arrays")
+    with np.load(path) as arrays:
+      return dict(arrays)
+
+  return load
