@@ -103,9 +103,7 @@ def _evaluate(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
 
   config = load_config(arguments.config, overrides)
   _refuse_overwriting(pathlib.Path(arguments.out) / "metrics.json", arguments.force)
-  evaluate.main(
-    config, workdir=arguments.workdir, weights=arguments.weights, out=arguments.out
-  )
+  evaluate.main(config, workdir=arguments.workdir, weights=arguments.weights, out=arguments.out)
 
 
 def _export(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
@@ -131,8 +129,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.set_defaults(function=function, takes_config=takes_config)
     if takes_config:
       sub.add_argument(
-        "--config", required=True, metavar="FILE.py[:smoke]", help="see configs/; any field may "
-        "be overridden by --config.FIELD=VALUE"
+        "--config",
+        required=True,
+        metavar="FILE.py[:smoke]",
+        help="see configs/; any field may be overridden by --config.FIELD=VALUE",
       )
     return sub
 

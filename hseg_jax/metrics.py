@@ -41,7 +41,7 @@ def confusion_matrix(
 
 
 def iou(confusion: Int[Array, "c c"]) -> Float[Array, " c"]:
-  """Intersection over union of each class; NaN where a class is in neither labels nor predictions."""
+  """Intersection over union by class; NaN for a class in neither labels nor predictions."""
   hits = jnp.diagonal(confusion)
   union = jnp.sum(confusion, axis=0) + jnp.sum(confusion, axis=1) - hits
   return jnp.where(union > 0, hits / jnp.maximum(union, 1), jnp.nan)

@@ -66,9 +66,7 @@ def make_train_step(
   return jax.jit(train_step, donate_argnums=0, out_shardings=placement)
 
 
-def restore_or_create(
-  experiment: Experiment, checkpointer: checkpoint.Checkpointer
-) -> TrainState:
+def restore_or_create(experiment: Experiment, checkpointer: checkpoint.Checkpointer) -> TrainState:
   """The state to start from: own checkpoint > `resume` > `init_from` > scratch.
 
   Raises:
@@ -143,11 +141,11 @@ class Recorder:
   def __init__(self, experiment: Experiment, writer: workdirs.MetricWriter, folder: Any):
     self._experiment, self._writer, self._folder = experiment, writer, folder
     self._pending = None
-    self._clock = None  # starts behind the first step, which is compiled
+    self._clock, self._timed_steps = None, 0  # starts behind the first step, which is compiled
 
-  def restart_clock(self) -> None:
-    """Leaves out of the speed what was done since the last step."""
-    self._clock, self._timed_steps = time.monotonic(), 0
+  def stop_clock(self) -> None:
+    """Leaves out of the speed what is done until the step after the next."""
+    self._clock = None
 
   def push(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
     """Takes the metrics of the step just dispatched and records those of the one before."""
@@ -172,7 +170,7 @@ class Recorder:
           f"{self._folder}. A lower optimizer.learning_rate or an optimizer.clip_norm may help."
         )
     if self._clock is None:
-      self.restart_clock()
+      self._clock, self._timed_steps = time.monotonic(), 0
     else:
       self._timed_steps += 1
     if step % self._experiment.settings["log_every_steps"] == 0:
@@ -190,9 +188,9 @@ class Recorder:
       values["train/images_per_second"] = images
       minutes, seconds = divmod(round((self._experiment.num_steps - step) / rate), 60)
       line += [f"{images:.0f} images/s", f"{minutes} min {seconds} s left"]
+      self._clock, self._timed_steps = time.monotonic(), 0
     self._writer.write(step, values)
     print_once("  ".join(line))
-    self.restart_clock()
 
 
 def print_once(line: str) -> None:
@@ -275,7 +273,7 @@ def loop(
     if is_last or checkpointer.is_preempted(step):
       break
     if is_evaluated or is_saved:
-      recorder.restart_clock()
+      recorder.stop_clock()
     with jax.transfer_guard("disallow"):
       batch = sharding.to_global(next(batches), experiment.mesh)
       state, metrics = train_step(state, batch)

@@ -3,7 +3,6 @@
 A run's checkpoints are the folders `WORKDIR/checkpoints/STEP`.
 """
 
-
 import pathlib
 import shutil
 from typing import Any
@@ -130,7 +129,9 @@ class Checkpointer:
         continue
       raise UserError(f"Checkpoint {self._folder / str(step)} does not fit this run: {problem}.")
     if steps:
-      raise UserError(f"None of the checkpoints in {self._folder} can be read; start a new workdir.")
+      raise UserError(
+        f"None of the checkpoints in {self._folder} can be read; start a new workdir."
+      )
     return None
 
   def _put_aside(self, step: int, error: Exception) -> None:

@@ -68,12 +68,12 @@ def make_init(
   return init
 
 
-def abstract(init: Callable[[jax.Array], TrainState], sharding: jax.sharding.Sharding) -> TrainState:
+def abstract(
+  init: Callable[[jax.Array], TrainState], sharding: jax.sharding.Sharding
+) -> TrainState:
   """The state's shapes, dtypes and placement, without computing it (what a restore needs)."""
   shapes = jax.eval_shape(init, jax.ShapeDtypeStruct((2,), jnp.uint32))
-  return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
-  )
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
 
 
 def create(
