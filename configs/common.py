@@ -94,6 +94,40 @@ def base() -> ConfigDict:
   return c
 
 
+def as_vit(config: ConfigDict, name: str) -> None:
+  """Puts a plain ViT in the place of a CAST, which leaves superpixels and pooling without use."""
+  config.model.name = name
+  config.model.train_last_pool = None
+  config.superpixels.method = "none"
+
+
+def imagenet_moco(
+  config: ConfigDict, *, num_images: int, num_epochs: int, warmup_epochs: int
+) -> None:
+  """The paper's contrastive pretraining, all but the data and the model.
+
+  Source: the reference's moco-v3/main_moco_suppix.py and scripts/moco.
+  """
+  config.batch_size = 256
+  batch_size = config.get_ref("batch_size")
+  config.num_epochs = float(num_epochs)
+  config.eval_every_steps = 25_000
+  config.checkpoint.every_steps = 2500
+  config.model.dtype = "bfloat16"
+  config.data.image_size = 224
+  config.data.augment = "moco"
+  config.data.num_workers = 16
+  config.superpixels.num_segments = 196
+  config.superpixels.bins = 15
+  config.superpixels.iterations = 20
+  config.objective.name = "contrastive"
+  config.optimizer.learning_rate = batch_size.to_float() * 1.5e-4 / 256
+  config.optimizer.weight_decay = 0.1
+  config.optimizer.decay = "all"
+  config.optimizer.warmup_steps = warmup_epochs * (num_images // batch_size)
+  config.evaluators.knn = knn(bank_size=100_000)
+
+
 def knn(*, bank_size: int) -> dict:
   """Options of the k-NN evaluator in the usual protocol.
 
@@ -105,6 +139,18 @@ def knn(*, bank_size: int) -> dict:
     "temperature": 0.07,
     "bank_size": bank_size,
     "inputs": ("features", "pixels", "histograms"),
+  }
+
+
+def hierarchy() -> dict:
+  """Options of the hierarchy evaluator, for data with masks of objects and parts."""
+  return {
+    "num_examples": 500,
+    "num_pictures": 8,
+    "num_regions": (32, 16, 8, 4),  # the clusters of cast_tiny
+    "baselines": ("grid", "slic", "ward"),
+    "tolerance": 1.5,  # pixels between boundaries that still agree
+    "seed": 0,
   }
 
 
@@ -131,3 +177,5 @@ def _shrink(config: ConfigDict) -> None:
   config.optimizer.warmup_steps = 1
   if "knn" in config.evaluators:
     config.evaluators.knn.bank_size = 8
+  if "hierarchy" in config.evaluators:
+    config.evaluators.hierarchy.num_examples, config.evaluators.hierarchy.num_pictures = 4, 1

@@ -1,0 +1,36 @@
+"""CAST-tiny on a folder of small photographs, contrastive: the labels serve to evaluate only.
+
+  hseg train --config configs/cast_tiny_folder_moco.py --workdir runs/cast_tiny_folder_moco \
+    --config.data.root=FOLDER
+
+The folder holds train/CLASS/IMAGE and val/CLASS/IMAGE; the figures below are for 50 classes of
+Tiny-ImageNet. The untrained network is evaluated at step 0.
+
+Must reach: FIGURE % val/knn_features (untrained FIGURE %, pixels FIGURE %, colour histograms
+FIGURE %, chance 2 %).
+Cost: FIGURE minutes on 2 CPU cores.
+"""
+
+from configs import common
+
+
+def get_config(arg: str = ""):
+  """Returns the config; `arg` is "" or "smoke"."""
+  config = common.base()
+  config.batch_size = 128
+  config.num_epochs = 10.0
+  config.eval_every_steps = 195  # once per pass over 25,000 images
+  config.checkpoint.every_steps = 195
+  config.model.name = "cast_tiny"
+  config.model.train_last_pool = True
+  config.data.source = "folder"
+  config.data.augment = "moco"
+  config.data.min_scale = 0.2
+  config.objective.name = "contrastive"
+  config.objective.projection_dim = 128
+  config.objective.hidden_dim = 512
+  config.optimizer.learning_rate = config.get_ref("batch_size").to_float() * 1e-3 / 128
+  config.optimizer.warmup_steps = 200
+  config.optimizer.decay = "all"
+  config.evaluators.knn = common.knn(bank_size=25_000)
+  return common.finish(config, arg)
