@@ -1,5 +1,7 @@
 """Hierarchies of one image: repair, compaction, cuts, contour maps, files."""
 
+import pathlib
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -68,8 +70,10 @@ def test_repair_walks_through_chains_of_lost_superpixels():
 
 def test_an_image_without_valid_tokens_is_one_region():
   segments = np.array([[0, 1], [2, 2]])
-  hierarchy = Hierarchy.from_assignments(segments, [np.full(3, -1), np.full(2, -1)])
+  features = [np.arange(n)[:, None].astype(np.float32) for n in (3, 2, 2)]
+  hierarchy = Hierarchy.from_assignments(segments, [np.full(3, -1), np.full(2, -1)], features)
   assert hierarchy.sizes == (3, 1, 1)
+  assert [each[0, 0] for each in hierarchy.features] == [0, 0, 0]
 
 
 def test_pixels_of_no_segment_take_the_nearest():
@@ -153,6 +157,23 @@ def test_boundary_values_by_hand():
   )
 
 
+class Bomb:
+  """Leaves a file behind when it is unpickled."""
+
+  def __init__(self, path):
+    self.path = path
+
+  def __reduce__(self):
+    return pathlib.Path.touch, (self.path,)
+
+
+def test_loading_runs_no_code(tmp_path):
+  np.savez(tmp_path / "x.npz", segments=np.array([Bomb(tmp_path / "boom")], dtype=object))
+  with pytest.raises(UserError, match="x.npz"):
+    Hierarchy.load(tmp_path / "x.npz")
+  assert not (tmp_path / "boom").exists()
+
+
 def test_saves_and_loads(tmp_path):
   hierarchy = random_hierarchy(2)
   path = tmp_path / "photo.hierarchy"
@@ -184,7 +205,6 @@ def test_refuses_what_is_no_hierarchy(tmp_path):
     "short": {"segments": np.array([[0, 1]]), "parents_0": np.array([0])},
     "renamed": {"segments": np.array([[0, 1]]), "parents_1": np.array([0, 0])},
     "features": {"segments": np.array([[0, 1]]), "features_0": np.zeros((3, 2), np.float32)},
-    "objects": {"segments": np.array([[0, None]], dtype=object)},
   }
   for arrays in broken.values():
     np.savez(path, **arrays)

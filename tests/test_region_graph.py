@@ -24,3 +24,11 @@ def test_merge_order_is_ward_on_a_graph():
   assert merge_order(points, np.ones(30, int), np.zeros((30, 30), bool)).shape == (0, 2)
   line = np.array([[0.0], [1.0], [2.1]])
   assert merge_order(line, np.array([100, 100, 1]), np.ones((3, 3), bool))[0].tolist() == [1, 2]
+
+
+def test_a_union_touches_what_its_members_touched():
+  chain = np.abs(np.subtract.outer(np.arange(4), np.arange(4))) == 1
+  points = np.array([[0.0], [0.1], [5.0], [0.2]])
+  order = merge_order(points, np.ones(4, int), chain)
+  # 3 is close to 0 and 1 but touches only 2.
+  assert order.tolist() == [[0, 1], [2, 3], [0, 2]]

@@ -52,6 +52,7 @@ def test_boundary_pixels_by_hand():
   labels = np.array([[0, 0, 1], [0, 0, 1], [2, 2, 1]])
   np.testing.assert_array_equal(bsds.boundary_pixels(labels), [[0, 1, 0], [1, 1, 0], [0, 1, 0]])
   np.testing.assert_array_equal(bsds.boundary_pixels(np.array([[0, -1, 1]])), [[0, 0, 0]])
+  np.testing.assert_array_equal(bsds.boundary_pixels(np.array([[-1, -1], [0, 1]])), [[1, 0]] * 2)
 
 
 @pytest.mark.parametrize("tolerance", [0, 1, 1.5, 3])
