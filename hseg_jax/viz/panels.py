@@ -45,7 +45,8 @@ def level_colors(hierarchy: Hierarchy) -> tuple[UInt8[np.ndarray, "_ 3"], ...]:
     width = (stop - start) * _FAMILY
     start = (start + stop - width) / 2
     slices = np.stack([start + width * rank / siblings, start + width * (rank + 1) / siblings], 1)
-    spread = np.where(siblings > 1, _LIGHTNESS[1] / (depth + 2), 0)
+    spread = _LIGHTNESS[1] / (depth + 2)
+    # The first child, and so an only one, keeps its parent's lightness.
     lightness = lightness[parents] + spread * ((rank * _GOLDEN + 0.5) % 1 - 0.5)
     colors.append(_oklch(lightness, slices.mean(axis=1)))
   return tuple(reversed(colors))
