@@ -5,7 +5,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
 
-def masked_mean(values: Num[Array, " b"], valid: Bool[Array, " b"]) -> Float[Array, ""]:
+def masked_mean(
+  values: Num[Array, " b"] | Bool[Array, " b"], valid: Bool[Array, " b"]
+) -> Float[Array, ""]:
   """Mean of the valid values; 0 where none is valid."""
   weights = valid.astype(jnp.float32)
   return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1.0)

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hseg_jax import metrics
 from hseg_jax.preprocessing import normalize
@@ -61,8 +62,8 @@ class SupervisedLoss:
       rngs={"dropout": rng},
       mutable=["batch_stats"],
     )
-    label = batch["label"]
-    valid = batch.get("valid", jnp.ones(label.shape, bool))
+    label = jnp.asarray(batch["label"])
+    valid = jnp.asarray(batch.get("valid", np.ones(label.shape, bool)))
     losses = metrics.cross_entropy(out.logits, label, self.label_smoothing)
     top1 = metrics.masked_mean(metrics.top_k(out.logits, label, 1), valid)
     new_state = state.replace(batch_stats=updated.get("batch_stats", {}))
