@@ -9,6 +9,7 @@ import optax
 from flax import struct
 
 PyTree = Any
+Leaf = Any  # an array, or what stands for one in a tree of shapes, shardings or masks
 
 
 class TrainState(struct.PyTreeNode):
@@ -24,13 +25,13 @@ class TrainState(struct.PyTreeNode):
     rng: uint32 `[2]`, never advanced: each step folds in `step`.
   """
 
-  step: jax.Array
+  step: Leaf
   params: PyTree
   batch_stats: PyTree
   opt_state: optax.OptState
   target: PyTree | None
   ema: PyTree | None
-  rng: jax.Array
+  rng: Leaf
 
   @property
   def eval_params(self) -> PyTree:
