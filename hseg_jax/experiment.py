@@ -141,6 +141,25 @@ def make_objective(settings: Settings, model: Any, num_steps: int) -> Any:
   )
 
 
+def make_optimizer(
+  settings: Settings, objective: Any, num_steps: int
+) -> tuple[optax.GradientTransformation, optim.Schedule]:
+  """Creates the optimizer that the config names, and its learning rate by step.
+
+  Raises:
+    UserError: unknown optimizer or kind of decay.
+  """
+  options = dict(settings["optimizer"])
+  options.pop("ema")  # the step's business
+  schedule = optim.warmup_cosine(
+    options.pop("learning_rate"),
+    num_steps=num_steps,
+    warmup_steps=options.pop("warmup_steps"),
+    final_fraction=options.pop("final_fraction"),
+  )
+  return optim.make_optimizer(schedule, frozen=objective.frozen, **options), schedule
+
+
 def setup(settings: Settings) -> Experiment:
   """Builds everything a config describes, without touching its parameters.
 
@@ -159,15 +178,7 @@ def setup(settings: Settings) -> Experiment:
   model = make_model(settings)
   num_steps = count_steps(settings, len(train_source))
   objective = make_objective(settings, model, num_steps)
-  options = dict(settings["optimizer"])
-  options.pop("ema")
-  schedule = optim.warmup_cosine(
-    options.pop("learning_rate"),
-    num_steps=num_steps,
-    warmup_steps=options.pop("warmup_steps"),
-    final_fraction=options.pop("final_fraction"),
-  )
-  tx = optim.make_optimizer(schedule, frozen=objective.frozen, **options)
+  tx, schedule = make_optimizer(settings, objective, num_steps)
   return Experiment(
     settings, train_source, val_source, model, objective, tx, schedule, num_steps, mesh
   )

@@ -2,7 +2,7 @@
 
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -97,7 +97,7 @@ def restore_or_create(experiment: Experiment, checkpointer: checkpoint.Checkpoin
 
 
 def initialize_from(
-  state: TrainState, objective: Any, weights: Mapping[str, np.ndarray], skip: tuple[str, ...]
+  state: TrainState, objective: Any, weights: Mapping[str, np.ndarray], skip: Sequence[str]
 ) -> TrainState:
   """Puts exported weights in the place of the model's own.
 

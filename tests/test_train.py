@@ -1,0 +1,316 @@
+"""The loop: one compilation, exact resume, the right start, and stops with one clear sentence."""
+
+import json
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_run
+
+from hseg_jax import evaluate, experiment, train
+from hseg_jax.errors import UserError
+from hseg_jax.objectives import supervised
+from hseg_jax.training import checkpoint, sharding
+from hseg_jax.training import state as states
+
+TESTS = pathlib.Path(__file__).parent
+
+
+def lines(workdir):
+  return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_equal(found, wanted):
+  """Bit for bit, leaf by leaf."""
+  found, wanted = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (found, wanted))
+  assert found.keys() == wanted.keys()
+  for path, leaf in wanted.items():
+    np.testing.assert_array_equal(found[path], leaf, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """The workdir of a finished supervised run of four steps."""
+  workdir = tmp_path_factory.mktemp("run")
+  train.train_and_evaluate(tiny_run.config("supervised"), workdir)
+  return workdir
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+  return shutil.copytree(run, tmp_path / "copy")
+
+
+def setup(config, num_devices=4):
+  """An experiment's first state, its step and its first batches, on so many devices."""
+  e = experiment.setup(config.to_dict())
+  mesh = sharding.make_mesh(jax.devices()[:num_devices])
+  placement = sharding.replicated(mesh)
+  batch = experiment.example_batch({**e.settings, "batch_size": 1})
+  init = states.make_init(e.objective, e.tx, batch, ema=True)
+  step = train.make_train_step(e.objective, e.tx, ema=0.9, placement=placement)
+  batches = (sharding.to_global(b, mesh) for b in experiment.train_batches(e, 0))
+  return states.create(init, 0, placement), step, batches
+
+
+def test_a_run_leaves_what_it_promises(run):
+  found = lines(run)
+  assert [line["step"] for line in found] == [0, 1, 2, 3, 4, 4]
+  assert {"val/top1", "val/top5", "val/loss"} <= found[0].keys() & found[-1].keys()
+  assert {"train/loss", "train/grad_norm", "train/top1"} <= found[1].keys()
+  assert {p.name for p in (run / "checkpoints").iterdir()} == {"2", "4"}
+  settings = json.loads((run / "config.json").read_text())
+  assert settings["model"]["num_classes"] == 16 == len(settings["class_names"])
+  assert list((run / "summaries").iterdir())
+
+
+def test_running_again_reuses_a_finished_run(copy):
+  before = (copy / "metrics.jsonl").read_text()
+  state = train.train_and_evaluate(tiny_run.config("supervised"), copy)
+  assert state.step == 4 and (copy / "metrics.jsonl").read_text() == before
+
+
+class FirstSteps(NamedTuple):
+  """What one step gave, and how often the loss was traced in five."""
+
+  loss: float
+  grad_norm: float
+  stats: dict
+  before: dict
+  after: states.TrainState
+  num_traces: int
+
+
+@pytest.fixture(scope="module", params=["supervised", "contrastive"])
+def first_steps(request):
+  """An objective's name, and its first steps on four devices and on one."""
+  config = tiny_run.config(request.param)
+  cls = type(experiment.setup(config.to_dict()).objective)
+  original, traces, found = cls.__call__, [], {}
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(cls, "__call__", lambda *a: traces.append(1) or original(*a))
+    for num_devices in (4, 1):
+      traces.clear()
+      state, step, batches = setup(config, num_devices)
+      before = jax.device_get(state.params)
+      state, metrics = step(state, next(batches))
+      target_stats = state.target and state.target["batch_stats"]
+      stats = jax.device_get((state.batch_stats, target_stats))
+      after = jax.device_get(state)
+      for _ in range(4):
+        state, _ = step(state, next(batches))
+      found[num_devices] = FirstSteps(
+        float(metrics["loss"]), float(metrics["grad_norm"]), stats, before, after, len(traces)
+      )
+  return request.param, found
+
+
+def test_four_devices_equal_one(first_steps):
+  _, found = first_steps
+  np.testing.assert_allclose(found[4].loss, found[1].loss, rtol=1e-5)
+  close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+  jax.tree.map(close, found[4].stats, found[1].stats)
+
+
+def test_five_steps_trace_once(first_steps):
+  _, found = first_steps
+  assert found[4].num_traces == found[1].num_traces == 1
+
+
+def test_the_average_follows_the_parameters(first_steps):
+  _, found = first_steps
+  before, after = found[1].before, found[1].after
+  wanted = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, before, after.params)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.ema, wanted)
+  moved = jax.tree.map(lambda old, new: bool(np.any(old != new)), before, after.params)
+  assert sum(jax.tree.leaves(moved)) > 0.7 * len(jax.tree.leaves(moved))
+
+
+# Loss and gradient norm of the first step of each objective, on one device.
+GOLDEN = {"supervised": (2.84342, 107.919), "contrastive": (2.40487, 1640.3)}
+
+
+def test_metrics_after_one_step_are_as_ever(first_steps):
+  objective, found = first_steps
+  metrics = found[1].loss, found[1].grad_norm
+  np.testing.assert_allclose(
+    metrics,
+    GOLDEN[objective],
+    rtol=5e-3,  # the gradient of contrastive learning amplifies rounding
+    err_msg=f"""
+The first step of the {objective} objective no longer gives what it gave: {metrics}. If you meant to
+change data, model, initialisation or loss, put these numbers into GOLDEN and say why in the commit;
+if you did not, you have found a mistake before a long run did.""",
+  )
+
+
+@pytest.mark.slow
+def test_resume_after_a_kill_is_exact(tmp_path):
+  script = """
+import os, pathlib, signal, sys, time
+sys.path.insert(0, sys.argv[1])
+import tiny_run
+from hseg_jax import experiment, train
+
+original = experiment.train_batches
+
+def until_killed(e, start_step):
+  for i, batch in enumerate(original(e, start_step)):
+    if i == 25:
+      while not pathlib.Path(sys.argv[2], "checkpoints/20").exists():
+        time.sleep(0.1)
+      os.kill(os.getpid(), signal.SIGKILL)
+    yield batch
+
+experiment.train_batches = until_killed
+train.train_and_evaluate(
+  tiny_run.config(num_steps=40, checkpoint__every_steps=20, eval_every_steps=40), sys.argv[2]
+)
+"""
+  config = tiny_run.config(num_steps=40, checkpoint__every_steps=20, eval_every_steps=40)
+  train.train_and_evaluate(config, tmp_path / "whole")
+  killed = subprocess.run([sys.executable, "-c", script, str(TESTS), str(tmp_path / "killed")])
+  assert killed.returncode == -signal.SIGKILL
+  assert (tmp_path / "killed/checkpoints/20").exists()
+  train.train_and_evaluate(config, tmp_path / "killed")
+  found, wanted = (checkpoint.load(tmp_path / name, 40) for name in ("killed", "whole"))
+  assert {"params", "batch_stats", "opt_state", "target", "ema"} <= wanted.keys()
+  assert_equal(found, wanted)
+  losses = [
+    [(line["step"], line["train/loss"]) for line in lines(tmp_path / name) if "train/loss" in line]
+    for name in ("killed", "whole")
+  ]
+  assert losses[0] == losses[1]
+
+
+@pytest.mark.slow
+def test_sigterm_leads_to_a_saved_step(tmp_path):
+  script = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import tiny_run
+from hseg_jax import train
+
+config = tiny_run.config("supervised", num_steps=100_000, checkpoint__every_steps=50_000)
+train.main(config, sys.argv[2])
+"""
+  command = [sys.executable, "-c", script, str(TESTS), str(tmp_path)]
+  with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    while not process.stdout.readline().startswith("step 3/"):
+      assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+  assert process.returncode == 0 and "Preempted at step" in output
+  (saved,) = [int(p.name) for p in (tmp_path / "checkpoints").iterdir()]
+  assert 3 <= saved < 50_000 and checkpoint.load(tmp_path)["step"] == saved
+
+
+def test_metrics_behind_the_restored_step_are_forgotten(copy):
+  shutil.rmtree(copy / "checkpoints/4")
+  wanted = [{k: v for k, v in line.items() if "images" not in k} for line in lines(copy)]
+  with (copy / "metrics.jsonl").open("a") as file:
+    file.write('{"step": 9, "tr')  # killed while it wrote
+  train.train_and_evaluate(tiny_run.config("supervised"), copy)
+  assert [{k: v for k, v in line.items() if "images" not in k} for line in lines(copy)] == wanted
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+  original = supervised.SupervisedLoss.__call__
+
+  def diverging(self, params, state, batch, rng):
+    loss, rest = original(self, params, state, batch, rng)
+    return jnp.where(state.step == 3, jnp.nan, loss), rest
+
+  monkeypatch.setattr(supervised.SupervisedLoss, "__call__", diverging)
+  config = tiny_run.config("supervised", num_steps=6, checkpoint__every_steps=2)
+  with pytest.raises(UserError, match="loss became nan at step 4; the last good checkpoint"):
+    train.train_and_evaluate(config, tmp_path)
+  assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["2"]
+  assert lines(tmp_path)[-1]["step"] == 3
+
+
+def test_another_config_is_refused_by_name_unless_allowed(copy):
+  config = tiny_run.config("supervised", optimizer__weight_decay=0.5, num_steps=6)
+  with pytest.raises(UserError, match=r"num_steps \(4 -> 6\), optimizer.weight_decay"):
+    train.train_and_evaluate(config, copy)
+  allowed = config.copy_and_resolve_references().unlock()
+  allowed.allow_config_change = True
+  assert train.train_and_evaluate(allowed, copy).step == 6
+
+
+def test_resume_takes_the_whole_state_of_another_run(run, tmp_path):
+  config = tiny_run.config("supervised", resume=str(run))
+  state = train.train_and_evaluate(config, tmp_path / "new")
+  assert state.step == 4
+  assert_equal(checkpoint.load(run)["opt_state"], checkpoint.load(run)["opt_state"])
+  with pytest.raises(UserError, match="batch_size"):
+    train.train_and_evaluate(
+      tiny_run.config("supervised", resume=str(run), batch_size=4), tmp_path / "other"
+    )
+
+
+@pytest.fixture(scope="module")
+def weights(run, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("weights")
+  evaluate.export(run, folder)
+  return folder
+
+
+@pytest.mark.parametrize("objective", ["supervised", "contrastive"])
+def test_init_from_takes_parameters_and_statistics_only(run, weights, objective, tmp_path):
+  skip = () if objective == "supervised" else ("head",)
+  config = tiny_run.config(objective, init_from=str(weights), init_from_skip=skip)
+  e = experiment.setup(config.to_dict())
+  checkpointer = checkpoint.Checkpointer(tmp_path, every_steps=1, keep=1)
+  state = train.restore_or_create(e, checkpointer)
+  checkpointer.close()
+  saved = checkpoint.load(run)
+  variables = e.objective.model_variables(state.params, state.batch_stats)
+  if objective == "contrastive":
+    saved["ema"].pop("head")
+    assert_equal(state.target["params"]["encoder"], saved["ema"])
+  assert_equal(variables, {"params": saved["ema"], "batch_stats": saved["batch_stats"]})
+  assert_equal(state.ema, state.params)
+  assert state.step == 0
+
+
+def test_init_from_another_number_of_classes_wants_a_skip(run, weights, tmp_path):
+  flat, _ = evaluate.exported.load_exported(weights)
+  e = experiment.setup(tiny_run.config("supervised").to_dict())
+  state = setup(tiny_run.config("supervised"))[0]
+  narrow = flat | {"params/head/kernel": np.zeros((16, 3), np.float32)}
+  with pytest.raises(UserError, match=r"params/head/kernel of shape \(16, 3\).*init_from_skip"):
+    train.initialize_from(state, e.objective, narrow, skip=())
+  kept = train.initialize_from(state, e.objective, narrow, skip=("head",))
+  assert_equal(kept.params["head"], state.params["head"])
+  missing = {name: w for name, w in flat.items() if "cls_token" not in name}
+  with pytest.raises(UserError, match="init_from has no params/cls_token"):
+    train.initialize_from(state, e.objective, missing, skip=())
+  surplus = flat | {"params/extra/kernel": np.zeros(3)}
+  with pytest.raises(UserError, match="params/extra/kernel, which the model has not"):
+    train.initialize_from(state, e.objective, surplus, skip=())
+
+
+def test_a_changed_number_of_classes_is_refused(copy):
+  settings = json.loads((copy / "config.json").read_text())
+  settings["class_names"].pop()
+  settings["model"]["num_classes"] = 15
+  (copy / "config.json").write_text(json.dumps(settings))
+  with pytest.raises(UserError, match=r"class_names.*model.num_classes \(15 -> 16\)"):
+    train.train_and_evaluate(tiny_run.config("supervised"), copy)
+
+
+def test_bfloat16_keeps_parameters_float32():
+  state, step, batches = setup(tiny_run.config("contrastive", model__dtype="bfloat16"))
+  state, metrics = step(state, next(batches))
+  assert np.isfinite(float(metrics["loss"]))
+  assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.target))} == {
+    jnp.dtype("float32")
+  }
