@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
@@ -104,8 +105,8 @@ class Cast(nn.Module):
   @nn.compact
   def __call__(
     self,
-    image: Float[Array, "b h w 3"],
-    segments: Int[Array, "b sh sw"],
+    image: Float[Array | np.ndarray, "b h w 3"],
+    segments: Int[Array | np.ndarray, "b sh sw"],
     train: bool = False,
   ) -> CastOutput:
     """Applies the model.

@@ -45,7 +45,7 @@ class NodeFeatures(nn.Module):
     normed = layer_norm(name="norm", dtype=self.dtype)(tokens)
     features = tokens + attention(normed, mask)[0].astype(jnp.float32)
     bias = self.param("bias", nn.initializers.normal(0.01), (self.dim,))
-    return features - masked_mean(features, mask) + bias
+    return features - masked_mean(features, mask) + bias[None, None]
 
 
 class Expand(nn.Module):

@@ -16,7 +16,7 @@ from hseg_jax.models.segments import resize_bicubic
 from hseg_jax.models.stem import make_stem
 
 
-def layer_norm(*, name: str, dtype: str, epsilon: float = 1e-6) -> nn.LayerNorm:
+def layer_norm(*, name: str | None, dtype: str, epsilon: float = 1e-6) -> nn.LayerNorm:
   """Layer normalisation with statistics in float32."""
   return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, dtype=dtype, name=name)
 
@@ -257,8 +257,8 @@ class Vit(nn.Module):
   @nn.compact
   def __call__(
     self,
-    image: Float[Array, "b h w 3"],
-    segments: Int[Array, "b sh sw"] | None = None,
+    image: Float[Array | np.ndarray, "b h w 3"],
+    segments: Int[Array | np.ndarray, "b sh sw"] | None = None,
     train: bool = False,
   ) -> CastOutput:
     """Applies the model.
@@ -283,7 +283,7 @@ class Vit(nn.Module):
     return CastOutput(logits=logits.astype(jnp.float32), features=features, tokens=x[:, 1:])
 
   def tokenize(
-    self, grid: Float[Array, "b gh gw d"], segments: Int[Array, "b sh sw"] | None
+    self, grid: Float[Array, "b gh gw d"], segments: Int[Array | np.ndarray, "b sh sw"] | None
   ) -> tuple[Float[Array, "b n d"], Bool[Array, "b m"] | None]:
     """The tokens of the feature grid, and which of them, CLS first, are valid (None: all)."""
     del segments

@@ -1,0 +1,198 @@
+"""CAST: what must not change its output, and what must."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hseg_jax
+
+TINY = dict(
+  num_classes=5,
+  dim=16,
+  depths=(1, 1),
+  num_heads=2,
+  pool_num_heads=2,
+  num_segments=12,
+  num_clusters=(5, 3),
+  stem_strides=(2, 2),
+  position_grid=(8, 8),
+)
+FORMS = {
+  "cast": ("cast_tiny", {}),
+  "seg_pretrain": ("cast_tiny_seg", {}),
+  "seg_segments": ("cast_tiny_seg", {"segment_mean": "bilinear", "output": "segments"}),
+}
+
+
+def labels(seed, batch=2, size=(32, 32), present=12, cell=8):
+  """Blocky random label maps in which ids from `present` on are absent."""
+  rng = np.random.default_rng(seed)
+  rows, columns = -(-size[0] // cell), -(-size[1] // cell)
+  blocks = rng.integers(0, present, (batch, rows, columns)).astype(np.int32)
+  return blocks.repeat(cell, 1).repeat(cell, 2)[:, : size[0], : size[1]]
+
+
+@functools.cache
+def built(form, fields=()):
+  name, extra = FORMS[form]
+  model = hseg_jax.create_model(name, **{**TINY, **extra, **dict(fields)})
+  image = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+  variables = jax.jit(functools.partial(model.init, train=False))(
+    jax.random.key(1), image, labels(0)
+  )
+  apply = jax.jit(functools.partial(model.apply, train=False))
+  return apply, variables, np.asarray(image)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_permuting_ids_permutes_tokens(form):
+  apply, variables, image = built(form)
+  segments = labels(0, present=10)
+  permutation = np.random.default_rng(3).permutation(12).astype(np.int32)
+  a, b = apply(variables, image, segments), apply(variables, image, permutation[segments])
+  np.testing.assert_allclose(b.features, a.features, atol=1e-5)
+  first, second = a.levels[0], b.levels[0]
+  np.testing.assert_allclose(second.tokens[:, permutation], first.tokens, atol=1e-5)
+  np.testing.assert_array_equal(second.mask[:, permutation], first.mask)
+  np.testing.assert_array_equal(second.sampled, permutation[np.asarray(first.sampled)])
+  np.testing.assert_allclose(second.assignment[:, permutation], first.assignment, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_room_for_more_segments_changes_nothing(form):
+  apply, variables, image = built(form)
+  more, _, _ = built(form, (("num_segments", 20),))
+  segments = labels(1)
+  a, b = apply(variables, image, segments), more(variables, image, segments)
+  np.testing.assert_allclose(b.features, a.features, atol=1e-5)
+  np.testing.assert_allclose(b.levels[1].logits, a.levels[1].logits, atol=1e-4)
+  np.testing.assert_allclose(b.levels[0].tokens[:, :12], a.levels[0].tokens, atol=1e-5)
+  assert not np.asarray(b.levels[0].tokens[:, 12:]).any()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_batch_mates_do_not_matter(form):
+  apply, variables, image = built(form)
+  segments = labels(2, present=7)
+  together = apply(variables, image, np.stack([segments[0], labels(3)[0]]))
+  other = apply(variables, np.stack([image[0], image[1] * 5]), segments)
+  np.testing.assert_allclose(other.logits[0], together.logits[0], atol=1e-6)
+
+
+def test_attend_lets_empty_segments_matter():
+  # The form that reproduces the reference must keep its dependence on absent ids.
+  apply, variables, image = built("cast", (("empty_segments", "attend"),))
+  more, _, _ = built("cast", (("empty_segments", "attend"), ("num_segments", 20)))
+  a, b = apply(variables, image, labels(1)), more(variables, image, labels(1))
+  assert np.abs(a.features - b.features).max() > 1e-4
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("present", [2, 0])
+def test_few_or_no_valid_segments_stay_finite(form, present):
+  apply, variables, image = built(form)
+  name, extra = FORMS[form]
+  model = hseg_jax.create_model(name, **{**TINY, **extra})
+  segments = labels(4, present=max(present, 1)) - (present == 0)  # -1: belongs to no segment
+  out = apply(variables, image, segments)
+  count = np.array([len(np.unique(one[one >= 0])) for one in segments])
+  for level in out.levels:
+    np.testing.assert_array_equal(level.mask.sum(1), np.minimum(count, level.mask.shape[1]))
+    np.testing.assert_array_equal(level.sampled >= 0, level.cluster_mask)
+    assert not np.asarray(level.centroids)[~np.asarray(level.cluster_mask)].any()
+    sums = level.assignment.sum(-1)
+    np.testing.assert_allclose(sums, np.where(level.mask, 1.0, 0.0), atol=1e-6)
+
+  def loss(params):
+    out, _ = model.apply(
+      {**variables, "params": params},
+      image,
+      segments,
+      train=True,
+      rngs={"dropout": jax.random.key(0)},
+      mutable=["batch_stats"],
+    )
+    return (out.logits**2).sum() + sum((level.logits**2).sum() for level in out.levels)
+
+  value, grads = jax.jit(jax.value_and_grad(loss))(variables["params"])
+  assert np.isfinite(value)
+  assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("size", [(40, 24), (33, 47)])
+def test_other_sizes(form, size):
+  apply, variables, _ = built(form)
+  image = np.random.default_rng(0).normal(size=(1, *size, 3)).astype(np.float32)
+  out = apply(variables, image, labels(0, 1, size))
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(out))
+  assert out.levels[0].tokens.shape == (1, 12, 16)
+  assert np.asarray(out.levels[0].mask).sum() > 6
+
+
+def test_two_blocks_a_stage_differ_from_one():
+  apply, variables, image = built("cast", (("depths", (2, 2)),))
+  assert set(variables["params"]["stage_1"]) == {"block_00", "block_01"}
+  without = jax.tree.map(jnp.asarray, variables)
+  block = without["params"]["stage_1"]["block_01"]
+  block["mlp"]["fc_2"]["kernel"] = jnp.zeros_like(block["mlp"]["fc_2"]["kernel"])
+  a, b = apply(variables, image, labels(0)), apply(without, image, labels(0))
+  assert np.abs(a.features - b.features).max() > 1e-4
+
+
+@pytest.mark.parametrize("train_last_pool", [True, False])
+def test_losses_reach_the_last_pool_only_when_asked(train_last_pool):
+  model = hseg_jax.create_model("cast_tiny", **TINY, train_last_pool=train_last_pool)
+  image = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+  variables = model.init(jax.random.key(1), image, labels(0), train=False)
+
+  def loss(params):
+    out = model.apply({**variables, "params": params}, image, labels(0), train=False)
+    return (out.logits**2).sum() + (out.levels[-1].centroids ** 2).sum()
+
+  grads = jax.jit(jax.grad(loss))(variables["params"])
+  reached = {
+    path: bool(np.any(g)) for path, g in grads["pool_1"]["nodes"]["attention"]["qkv"].items()
+  }
+  assert reached["kernel"] == train_last_pool
+  assert np.any(grads["pool_0"]["nodes"]["attention"]["qkv"]["kernel"])
+  assert np.any(grads["cls_token"]) and not np.any(grads["position"]["table"])
+
+
+def test_dropout_and_drop_path_are_on_in_training_only():
+  model = hseg_jax.create_model("cast_tiny", **TINY, drop_path=0.5)
+  image = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+  variables = model.init(jax.random.key(1), image, labels(0), train=False)
+
+  @jax.jit
+  def train(key):
+    out, _ = model.apply(
+      variables, image, labels(0), train=True, rngs={"dropout": key}, mutable=["batch_stats"]
+    )
+    return out.features
+
+  assert np.abs(train(jax.random.key(0)) - train(jax.random.key(1))).max() > 1e-3
+  np.testing.assert_array_equal(train(jax.random.key(0)), train(jax.random.key(0)))
+
+
+def test_outputs_of_the_segmentation_forms():
+  apply, variables, image = built("seg_segments")
+  out = apply(variables, image, labels(0))
+  assert out.logits.shape == (2, 12, 5) and out.features.shape == (2, 16)
+  bare, bare_variables, _ = built(
+    "seg_segments", (("num_classes", 0), ("position", "learned"), ("init", "deit"))
+  )
+  assert "head" not in bare_variables["params"]
+  assert bare(bare_variables, image, labels(0)).logits.shape == (2, 12, 16)
+  image_form, variables, image = built("seg_pretrain")
+  assert image_form(variables, image, labels(0)).logits.shape == (2, 5)
+
+
+def test_labels_may_be_coarser_than_the_image():
+  apply, variables, image = built("cast")
+  segments = labels(0)
+  a, b = apply(variables, image, segments), apply(variables, image, segments[:, ::4, ::4])
+  np.testing.assert_allclose(a.features, b.features, atol=1e-6)

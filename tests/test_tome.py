@@ -1,0 +1,73 @@
+"""Token merging against a version written with loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import hseg_jax
+from hseg_jax.models.tome import merge
+
+
+def merge_by_loop(x, sizes, metric, r):
+  r = min(r, (len(x) - 1) // 2)
+  unit = metric / np.linalg.norm(metric, axis=-1, keepdims=True)
+  even, odd = range(0, len(x), 2), range(1, len(x), 2)
+  partner = {a: max(odd, key=lambda b, a=a: unit[a] @ unit[b]) for a in even if a}
+  order = sorted(partner, key=lambda a: -(unit[a] @ unit[partner[a]]))
+  total, count = x * sizes[:, None], sizes.copy()
+  for a in order[:r]:
+    total[partner[a]] += x[a] * sizes[a]
+    count[partner[a]] += sizes[a]
+  rest = sorted(set(even) - set(order[:r])) + list(odd)
+  return (total / count[:, None])[rest], count[rest]
+
+
+def test_merge_equals_the_loop():
+  rng = np.random.default_rng(0)
+  x, metric = rng.normal(size=(2, 3, 14, 6)).astype(np.float32)
+  sizes = rng.integers(1, 4, (3, 14)).astype(np.float32)
+  for r in (0, 3, 6, 20):
+    got, got_sizes = merge(jnp.asarray(x), jnp.asarray(sizes), jnp.asarray(metric), r)
+    for b in range(3):
+      expected, expected_sizes = merge_by_loop(x[b], sizes[b], metric[b], r)
+      np.testing.assert_allclose(got[b], expected, atol=1e-5)
+      np.testing.assert_allclose(got_sizes[b], expected_sizes)
+
+
+def model_and_variables(**fields):
+  model = hseg_jax.create_model(
+    "tome_small",
+    dim=16,
+    depths=(2,),
+    num_heads=2,
+    num_segments=16,
+    stem_strides=(2, 2),
+    position_grid=(8, 8),
+    num_classes=3,
+    num_merged=3,
+    **fields,
+  )
+  image = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+  segments = jnp.arange(16, dtype=jnp.int32).reshape(1, 4, 4).repeat(8, 1).repeat(8, 2)
+  segments = segments.repeat(2, 0)
+  return model, model.init(jax.random.key(1), image, segments, train=False), image, segments
+
+
+def test_each_block_merges_and_mass_is_kept():
+  model, variables, image, segments = model_and_variables()
+  out = model.apply(variables, image, segments, train=False)
+  assert out.tokens.shape == (2, 16 - 2 * 3, 16) and out.levels == ()
+  assert out.logits.shape == (2, 3)
+
+
+def test_what_lies_in_no_segment_does_not_matter():
+  model, variables, image, segments = model_and_variables()
+  hidden = segments.at[:, :8, :8].set(-1)
+  a = model.apply(variables, image, hidden, train=False)
+  attend = model.clone(empty_segments="attend").apply(variables, image, hidden, train=False)
+  assert np.abs(a.features - attend.features).max() > 1e-4
+  assert np.isfinite(a.features).all()
+  permuted = jnp.where(hidden < 0, -1, hidden)
+  np.testing.assert_allclose(
+    model.apply(variables, image, permuted, train=False).features, a.features, atol=1e-6
+  )
