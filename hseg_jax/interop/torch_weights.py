@@ -120,7 +120,7 @@ def convert(
   if isinstance(model, CastSeg) and model.position == "learned":
     names = ("norm.weight", "norm.bias", "head.weight", "head.bias")
     unused = {key: state.pop(key) for key in names[: 2 if model.num_classes else 4] if key in state}
-  _check(state, _expected_shapes(model, table))
+  _check(state, _expected_shapes(model, table), [entry.keys for entry in table])
   flat = _position_in(model, state)
   flat |= _read(state, table)
   variables = unflatten_dict({path: np.asarray(x, np.float32) for path, x in flat.items()}, sep="/")
@@ -130,12 +130,19 @@ def convert(
 
 def _read(state: StateDict, table: list[Entry]) -> dict[str, np.ndarray]:
   """Path -> array in our layout."""
-  return {entry.path: LAYOUTS[entry.layout][0](state[entry.keys[0]]) for entry in table}
+  found = {entry: next(key for key in entry.keys if key in state) for entry in table}
+  return {entry.path: LAYOUTS[entry.layout][0](state[key]) for entry, key in found.items()}
 
 
-def _check(state: StateDict, expected: Mapping[str, tuple[int, ...]]) -> None:
-  """Raises UserError naming what is missing, unexpected or of another shape."""
-  missing = sorted(set(expected) - set(state))
+def _check(
+  state: StateDict, expected: Mapping[str, tuple[int, ...]], copies: list[tuple[str, ...]]
+) -> None:
+  """Raises UserError naming what is missing, unexpected or of another shape.
+
+  Of a tensor that the reference stores twice, one copy is enough: safetensors keeps only one.
+  """
+  spared = {key for keys in copies for key in keys if any(other in state for other in keys)}
+  missing = sorted(set(expected) - set(state) - spared)
   unexpected = sorted(set(state) - set(expected))
   misshapen = sorted(
     f"{key} {state[key].shape} instead of {expected[key]}"

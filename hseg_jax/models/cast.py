@@ -117,6 +117,7 @@ class Cast(nn.Module):
         outside belong to no segment.
       train: whether dropout is on and batch statistics are those of the batch.
     """
+    image, segments = jnp.asarray(image), jnp.asarray(segments)
     grid = make_stem(self.dim, self.stem_strides, self.dtype, self.weight_init)(image, train)
     table, cls_position = Position(self.position, self.position_grid, self.dim, name="position")()
     tokens, mask = self.tokenize(grid, table, segments)

@@ -17,9 +17,7 @@ def nearest_indices(size: int, target: int) -> np.ndarray:
   return np.minimum((np.arange(target, dtype=np.float32) * scale).astype(np.int64), size - 1)
 
 
-def shrink_labels(
-  labels: Int[Array | np.ndarray, "b sh sw"], height: int, width: int
-) -> Int[Array | np.ndarray, "b h w"]:
+def shrink_labels(labels: Int[Array, "b sh sw"], height: int, width: int) -> Int[Array, "b h w"]:
   """Shrinks (or grows) a label map to `height` x `width` by PyTorch's nearest rule."""
   rows = nearest_indices(labels.shape[1], height)
   columns = nearest_indices(labels.shape[2], width)
@@ -36,7 +34,7 @@ def segment_sum(
 
 
 def segment_mean(
-  grid: Float[Array, "b h w d"], labels: Int[Array | np.ndarray, "b h w"], num_segments: int
+  grid: Float[Array, "b h w d"], labels: Int[Array, "b h w"], num_segments: int
 ) -> tuple[Float[Array, "b n d"], Bool[Array, "b n"]]:
   """Averages a feature grid over the segments of a label map of the same size.
 
@@ -104,7 +102,7 @@ def resize_bicubic(
 
 
 def interpolation_matrix(
-  labels: Int[Array | np.ndarray, "b h w"], num_segments: int, rows: int, columns: int, method: str
+  labels: Int[Array, "b h w"], num_segments: int, rows: int, columns: int, method: str
 ) -> tuple[Float[Array, "b n rc"], Bool[Array, "b n"]]:
   """The linear map from a grid to the segment means of its upsampled version.
 
@@ -143,7 +141,7 @@ def interpolation_matrix(
 
 def interpolated_mean(
   grid: Float[Array, "#b r c d"],
-  labels: Int[Array | np.ndarray, "b h w"],
+  labels: Int[Array, "b h w"],
   num_segments: int,
   method: str,
 ) -> tuple[Float[Array, "b n d"], Bool[Array, "b n"]]:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -45,9 +44,7 @@ class ConvStem(nn.Module):
   dtype: str
 
   @nn.compact
-  def __call__(
-    self, image: Float[Array | np.ndarray, "b h w 3"], train: bool
-  ) -> Float[Array, "b gh gw d"]:
+  def __call__(self, image: Float[Array, "b h w 3"], train: bool) -> Float[Array, "b gh gw d"]:
     x = image
     for i, stride in enumerate(self.strides):
       x = nn.Conv(
@@ -81,9 +78,7 @@ class PatchEmbed(nn.Module):
   init: str
 
   @nn.compact
-  def __call__(
-    self, image: Float[Array | np.ndarray, "b h w 3"], train: bool
-  ) -> Float[Array, "b gh gw d"]:
+  def __call__(self, image: Float[Array, "b h w 3"], train: bool) -> Float[Array, "b gh gw d"]:
     del train
     size = self.patch_size
     inputs = 3 * size * size

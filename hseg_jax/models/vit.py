@@ -268,6 +268,7 @@ class Vit(nn.Module):
       segments: not used by a plain ViT.
       train: whether drop path is on and batch statistics are those of the batch.
     """
+    image = jnp.asarray(image)
     grid = make_stem(self.dim, self.stem_strides, self.dtype, self.weight_init)(image, train)
     table, cls_position = Position(self.position, self.position_grid, self.dim, name="position")()
     if grid.shape[1:3] != table.shape[:2]:

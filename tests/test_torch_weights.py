@@ -1,0 +1,260 @@
+"""Published weights in and out, and parity with the arrays that the PyTorch reference computed."""
+
+import functools
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import hseg_jax
+from hseg_jax.errors import UserError
+from hseg_jax.interop import torch_weights
+from hseg_jax.models.segments import interpolated_mean
+from hseg_jax.preprocessing import normalize
+
+TINY = dict(
+  dim=48,
+  depths=(1, 1, 1, 1),
+  num_heads=12,
+  pool_num_heads=12,
+  num_clusters=(16, 8, 4, 2),
+  position_grid=(8, 8),
+  num_classes=10,
+  empty_segments="attend",
+)
+SEGMENTS = dict(segment_mean="bilinear", output="segments")
+# File -> (variant, fields) of the published class that it was computed with.
+CLASSES = {
+  "cast": ("cast_small", {}),
+  "cast_deit": ("cast_small", dict(position="learned")),
+  "cast_seg_pretrain": ("cast_small_seg", {}),
+  "cast_seg_segmentation": ("cast_small_seg", SEGMENTS),
+  "cast_seg_deit": ("cast_small_seg", dict(position="learned", num_classes=0, **SEGMENTS)),
+}
+
+
+def state_dict_of(arrays, prefix="param/"):
+  """The state dict of a golden file; the trimmed ones hold blocks once, as safetensors would."""
+  return {key.removeprefix(prefix): x for key, x in arrays.items() if key.startswith(prefix)}
+
+
+def image_of(arrays, suffix=""):
+  if f"x{suffix}" in arrays:
+    return arrays[f"x{suffix}"].transpose(0, 2, 3, 1)
+  return np.asarray(normalize(arrays[f"x_uint8{'_' * bool(suffix)}{suffix}"]))
+
+
+def assert_close(ours, theirs, name, tolerance=1e-5):
+  """Within `tolerance` of the array's largest magnitude."""
+  ours = np.asarray(ours, np.float64).reshape(theirs.shape)
+  error = np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30)
+  assert error < tolerance, f"{name} is off by {error:.1e} of its largest value"
+
+
+@functools.cache
+def forward(name, num_segments):
+  variant, fields = CLASSES[name]
+  model = hseg_jax.create_model(variant, **{**TINY, **fields, "num_segments": num_segments})
+  apply = functools.partial(
+    model.apply, train=False, capture_intermediates=True, mutable=["intermediates"]
+  )
+  return model, jax.jit(apply)
+
+
+def interpolated(grid, size, method):
+  """A grid interpolated to `size`, by the model's own taps."""
+  rows, columns = np.indices(size)
+  labels = jnp.broadcast_to((rows * size[1] + columns).astype(np.int32), (len(grid), *size))
+  return interpolated_mean(jnp.asarray(grid), labels, size[0] * size[1], method)[0]
+
+
+def check_case(name, arrays, case):
+  """Compares everything that a case stores and the port computes; returns what was compared."""
+  here = {key[2:]: x for key, x in arrays.items() if key.startswith(f"{case}/")}
+  num_segments = here["padding_mask1"].shape[1]
+  model, apply = forward(name, num_segments)
+  state = state_dict_of(arrays)
+  variables = torch_weights.convert(state, model)
+  trained = {key: variables[key] for key in ("params", "batch_stats")}
+  out, extra = apply(trained, image_of(arrays), here["y"])
+  inside = extra["intermediates"]
+  called = lambda *path: functools.reduce(lambda tree, key: tree[key], path, inside)["__call__"][0]
+
+  stem = called("stem")
+  ours = {"stem": stem}
+  for i, (level, cls) in enumerate(zip(out.levels, out.cls_tokens, strict=True)):
+    n = i + 1
+    ours |= {f"block{n}": level.tokens, f"logit{n}": level.logits, f"centroid{n}": level.centroids}
+    ours |= {f"cls{n}": cls, f"cls_x{n}": called(f"stage_{i}")}
+    ours |= {f"node_features{n}": called(f"pool_{i}", "nodes")}
+    ours |= {f"fc1_{n}": called(f"pool_{i}", "expand"), f"padding_mask{n}": ~level.mask}
+    if i:
+      ours |= {f"in_tokens{n}": out.levels[i - 1].centroids, f"in_cls{n}": out.cls_tokens[i - 1]}
+    if f"sampled_inds{n}" in here:
+      sure = here[f"fps_margin{n}"] > 1e-5
+      np.testing.assert_array_equal(level.sampled[sure], here[f"sampled_inds{n}"][sure])
+  if name == "cast_seg_deit":
+    fused = np.concatenate([out.features[:, None], out.logits], axis=1)
+    ours |= {"out": fused, "fusion_cls": out.features, "fusion_block": out.logits}
+  else:
+    ours["out"] = out.logits
+  if "stem_up_c4" in here and here["stem_up_c4"].shape[1] != stem.shape[1]:
+    size = here["stem_up_c4"].shape[1:3]
+    ours["stem_up_c4"] = interpolated(stem[..., :4], size, "bilinear")
+    table = variables["params"]["position"]["table"][None, ..., :4]
+    ours["pos_up_c4"] = interpolated(table, size, "bicubic")
+  if "final_norm" in here and name in ("cast", "cast_deit"):
+    ours["out4"] = out.features if model.num_classes == 0 else here["final_norm"][:, 0]
+  compared = sorted(set(ours) & set(here))
+  for key in compared:
+    assert_close(ours[key], here[key], f"{name} {case}/{key}")
+  return compared
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_forward_equals_the_reference(golden, name):
+  arrays = golden(name)
+  cases = sorted({key.split("/")[0] for key in arrays if re.match(r"[abc]/", key)})
+  for case in cases:
+    compared = check_case(name, arrays, case)
+    assert {"out", "logit1", "logit2", "logit3"} <= set(compared)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_export_is_the_inverse_of_convert(golden, name):
+  arrays = golden(name)
+  variant, fields = CLASSES[name]
+  model = hseg_jax.create_model(variant, **{**TINY, **fields})
+  state = state_dict_of(arrays)
+  exported = torch_weights.export_torch(torch_weights.convert(state, model), model)
+  for key, x in exported.items():
+    if key not in state:  # the trimmed arrays hold blocks once
+      key = re.sub(r"blocks\d\.(\d+)", r"blocks.\1", key)
+    np.testing.assert_array_equal(x, state[key], err_msg=key)
+  assert set(state) <= set(exported)
+
+
+def test_gradients_equal_the_reference(golden):
+  arrays = golden("cast_deit_grad_train")
+  model = hseg_jax.create_model(
+    "cast_small", **{**TINY, "num_segments": 64}, position="learned", pool_dropout=0.0
+  )
+  num_segments = int(arrays["y"].max()) + 1
+  model = model.clone(num_segments=num_segments)
+  variables = torch_weights.convert(state_dict_of(arrays), model)
+
+  def loss_fn(params):
+    out, state = model.apply(
+      {**variables, "params": params},
+      image_of(arrays),
+      arrays["y"],
+      train=True,
+      rngs={"dropout": jax.random.key(0)},
+      mutable=["batch_stats"],
+    )
+    losses = optax.softmax_cross_entropy_with_integer_labels(out.logits, arrays["target"])
+    return losses.mean(), (out.logits, state["batch_stats"])
+
+  grad_fn = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+  (loss, (logits, stats)), grads = grad_fn(variables["params"])
+  assert_close(loss, arrays["loss"], "loss")
+  assert_close(logits, arrays["logits"], "logits")
+  ours = torch_weights.export_torch({"params": grads}, model)
+  theirs = {key.removeprefix("grad/"): x for key, x in arrays.items() if key.startswith("grad/")}
+  largest = max(np.abs(x).max() for x in theirs.values())
+  for key, x in theirs.items():
+    if key.endswith("centroid_fc.attn.proj.bias"):  # analytically zero
+      assert np.abs(ours[key]).max() < 1e-6 * largest, key
+    else:
+      assert_close(ours[key], x, f"gradient of {key}", tolerance=2e-4)
+  after = torch_weights.export_torch({"params": grads, "batch_stats": stats}, model)
+  before = state_dict_of(arrays)
+  for key, x in arrays.items():
+    if key.startswith("after/") and "running" in key:
+      key = key.removeprefix("after/")
+      ours_after = after[key]
+      if key.endswith("running_var"):
+        # Ours is the biased variance of n values, PyTorch's the unbiased one.
+        side = 64 >> min(1 + int(key.split(".")[2]) // 3, 3)
+        n = len(arrays["target"]) * side * side
+        ours_after = 0.9 * before[key] + (ours_after - 0.9 * before[key]) * (n / (n - 1))
+      assert_close(ours_after, x, key, tolerance=2e-4)
+
+
+def small_state(**fields):
+  model = hseg_jax.create_model("cast_small", **{**TINY, **fields})
+  image, segments = jnp.zeros((1, 64, 64, 3)), jnp.zeros((1, 64, 64), jnp.int32)
+  init = jax.jit(functools.partial(model.init, train=False))
+  variables = jax.tree.map(np.asarray, init(jax.random.key(0), image, segments))
+  return model, variables, torch_weights.export_torch(variables, model)
+
+
+def test_every_container_is_understood():
+  model, variables, state = small_state()
+  decoder = {"decoder.cls_emb": np.zeros((1, 3, 48), np.float32)}
+  for container in (
+    {f"module.{key}": x for key, x in state.items()},
+    {f"vit_backbone.{key}": x for key, x in state.items()},
+    {**{f"encoder.{key}": x for key, x in state.items()}, **decoder},
+    {f"module.base_encoder.{key}": x for key, x in state.items()},
+  ):
+    converted = torch_weights.convert(container, model)
+    jax.tree.map(np.testing.assert_array_equal, converted, variables)
+
+
+def test_online_and_target_encoders_are_told_apart():
+  model, _, state = small_state()
+  container = {f"module.base_encoder.{key}": x for key, x in state.items()}
+  container |= {f"module.momentum_encoder.{key}": x + 1 for key, x in state.items()}
+  online = torch_weights.convert(container, model)
+  target = torch_weights.convert(container, model, encoder="target")
+  np.testing.assert_array_equal(
+    target["params"]["cls_token"], online["params"]["cls_token"] + np.float32(1)
+  )
+  with pytest.raises(UserError, match="momentum"):
+    torch_weights.convert(state, model, encoder="target")
+
+
+def test_head_may_be_dropped():
+  model, _, state = small_state()
+  assert "head" not in torch_weights.convert(state, model, head="drop")["params"]
+  headless, _, _ = small_state(num_classes=0)
+  assert "head" not in torch_weights.convert(state, headless, head="drop")["params"]
+  with pytest.raises(UserError, match=r"unexpected: head\.bias, head\.weight"):
+    torch_weights.convert(state, headless)
+
+
+def test_every_wrong_key_is_named():
+  model, _, state = small_state()
+  state["cls_token"] = state["cls_token"][..., :3]
+  del state["norm.bias"], state["blocks.2.attn.qkv.weight"], state["blocks3.2.attn.qkv.weight"]
+  state["surprise"] = np.zeros(1)
+  with pytest.raises(UserError) as caught:
+    torch_weights.convert(state, model)
+  for word in ("norm.bias", "blocks.2.attn.qkv.weight", "surprise", "cls_token (1, 1, 3)"):
+    assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  "name, published",
+  [
+    ("vit_conv_small", "vits.vit_conv_small"),
+    ("vit_small", "vits.vit_small"),
+    ("vit_conv_base", "vits.vit_conv_base"),
+    ("cast_small", "cast.cast_small"),
+    ("cast_base_deep", "cast.cast_base_deep"),
+    ("cast_base_seg", "cast_seg.cast_base_pretrain"),
+  ],
+)
+def test_full_size_keys_and_shapes(shared, name, published):
+  listed = json.loads((shared / "golden" / "full_shapes.json").read_text())[published]
+  wanted = {key: tuple(shape) for key, shape in listed["state_dict"]}
+  model = hseg_jax.create_model(name)
+  table = torch_weights.key_table(model)
+  expected = torch_weights._expected_shapes(model, table)
+  got = {k: v for k, v in wanted.items() if not k.endswith("num_batches_tracked")}
+  assert {key: tuple(shape) for key, shape in expected.items()} == got
