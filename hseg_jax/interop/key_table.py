@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from flax import linen as nn
-
 from hseg_jax.models.cast import Cast, CastSeg
 from hseg_jax.models.tome import Tome
+from hseg_jax.models.vit import Vit
+
+Model = Cast | Vit
 
 
 class Entry(NamedTuple):
@@ -33,7 +34,7 @@ LAYOUTS = {
 }
 
 
-def key_table(model: nn.Module) -> list[Entry]:
+def key_table(model: Model) -> list[Entry]:
   """Every parameter and statistic of `model` beside its published names.
 
   Positions are not listed, since some classes keep those of CLS and grid in one tensor.
@@ -64,7 +65,7 @@ def _attention(path: str, *keys: str) -> Iterator[Entry]:
   yield from _linear(f"{path}/out", *(f"{key}.proj" for key in keys))
 
 
-def _stem(model: nn.Module) -> Iterator[Entry]:
+def _stem(model: Model) -> Iterator[Entry]:
   if len(model.stem_strides) == 1:
     yield from _linear("stem/projection", "patch_embed.proj", layout="conv")
     return
@@ -75,7 +76,7 @@ def _stem(model: nn.Module) -> Iterator[Entry]:
   yield from _linear("stem/projection", last, layout="conv_1x1")
 
 
-def _block_keys(model: nn.Module, stage: int, block: int) -> tuple[str, ...]:
+def _block_keys(model: Model, stage: int, block: int) -> tuple[str, ...]:
   """Published names of a block: the classes of the reference number them differently."""
   number = sum(model.depths[:stage]) + block
   if not isinstance(model, Cast):
@@ -85,7 +86,7 @@ def _block_keys(model: nn.Module, stage: int, block: int) -> tuple[str, ...]:
   return f"blocks.{number}", f"blocks{stage + 1}.{number}"
 
 
-def _backbone(model: nn.Module) -> Iterator[Entry]:
+def _backbone(model: Model) -> Iterator[Entry]:
   for stage, depth in enumerate(model.depths):
     for block in range(depth):
       path, keys = f"stage_{stage}/block_{block:02d}", _block_keys(model, stage, block)
@@ -120,6 +121,6 @@ def projector_table(path: str, key: str, num_layers: int) -> list[Entry]:
   return entries
 
 
-def has_pe_token(model: nn.Module) -> bool:
+def has_pe_token(model: Model) -> bool:
   """Whether the reference keeps the position of CLS in a tensor of its own."""
   return isinstance(model, Cast | Tome) and model.position == "sincos"

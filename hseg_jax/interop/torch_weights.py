@@ -9,17 +9,23 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import linen as nn
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from hseg_jax.errors import UserError
-from hseg_jax.interop.key_table import LAYOUTS, Entry, has_pe_token, key_table, projector_table
+from hseg_jax.interop.exported import flatten, unflatten
+from hseg_jax.interop.key_table import (
+  LAYOUTS,
+  Entry,
+  Model,
+  has_pe_token,
+  key_table,
+  projector_table,
+)
 from hseg_jax.models.cast import CastSeg
 
 StateDict = Mapping[str, np.ndarray]
 
 
-def _position_in(model: nn.Module, state_dict: dict) -> dict[str, np.ndarray]:
+def _position_in(model: Model, state_dict: dict) -> dict[str, np.ndarray]:
   """Splits what `state_dict` (from which it is taken) holds of positions into table and CLS."""
   table, cls = state_dict.pop("pos_embed"), None
   if "pe_token" in state_dict:
@@ -30,7 +36,7 @@ def _position_in(model: nn.Module, state_dict: dict) -> dict[str, np.ndarray]:
   return {"params/position/table": table.reshape(shape), "params/position/cls": cls}
 
 
-def _position_out(model: nn.Module, flat: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _position_out(model: Model, flat: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """The inverse of `_position_in`."""
   table = flat["params/position/table"].reshape(1, -1, model.dim)
   cls = flat["params/position/cls"].reshape(1, 1, model.dim)
@@ -39,7 +45,7 @@ def _position_out(model: nn.Module, flat: Mapping[str, np.ndarray]) -> dict[str,
   return {"pos_embed": np.concatenate([cls, table], axis=1)}
 
 
-def _expected_shapes(model: nn.Module, table: list[Entry]) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(model: Model, table: list[Entry]) -> dict[str, tuple[int, ...]]:
   """Published shape of every key that the model reads."""
   shapes = _shapes_of_model(model)
   expected = {}
@@ -54,7 +60,7 @@ def _expected_shapes(model: nn.Module, table: list[Entry]) -> dict[str, tuple[in
   return expected
 
 
-def _shapes_of_model(model: nn.Module) -> dict[str, tuple[int, ...]]:
+def _shapes_of_model(model: Model) -> dict[str, tuple[int, ...]]:
   """'/'-joined path -> shape of every variable of the model; computes nothing."""
   height, width = model.image_size
   image = jax.ShapeDtypeStruct((1, height, width, 3), np.float32)
@@ -62,7 +68,9 @@ def _shapes_of_model(model: nn.Module) -> dict[str, tuple[int, ...]]:
   init = lambda key, image, segments: model.init(key, image, segments, train=False)
   key = jax.eval_shape(lambda: jax.random.key(0))
   variables = jax.eval_shape(init, key, image, segments)
-  return {path: leaf.shape for path, leaf in flatten_dict(variables, sep="/").items()}
+  leaves = jax.tree_util.tree_leaves_with_path(variables)
+  name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
+  return {name(path): leaf.shape for path, leaf in leaves}
 
 
 def encoder_state(state_dict: StateDict, encoder: str = "online") -> dict[str, np.ndarray]:
@@ -91,7 +99,7 @@ def encoder_state(state_dict: StateDict, encoder: str = "online") -> dict[str, n
 
 
 def convert(
-  state_dict: StateDict, model: nn.Module, *, encoder: str = "online", head: str = "keep"
+  state_dict: StateDict, model: Model, *, encoder: str = "online", head: str = "keep"
 ) -> dict[str, Any]:
   """Published weights -> the variables of `model`.
 
@@ -123,7 +131,7 @@ def convert(
   _check(state, _expected_shapes(model, table), [entry.keys for entry in table])
   flat = _position_in(model, state)
   flat |= _read(state, table)
-  variables = unflatten_dict({path: np.asarray(x, np.float32) for path, x in flat.items()}, sep="/")
+  variables = unflatten({path: np.asarray(x, np.float32) for path, x in flat.items()})
   variables.setdefault("batch_stats", {})
   return {**variables, "unused": unused} if unused else variables
 
@@ -155,7 +163,7 @@ def _check(
     raise UserError(f"The state dict does not fit the model ({found}).")
 
 
-def convert_moco(state_dict: StateDict, model: nn.Module) -> dict[str, Any]:
+def convert_moco(state_dict: StateDict, model: Model) -> dict[str, Any]:
   """A MoCo v3 checkpoint -> the trees of the contrastive objective.
 
   Args:
@@ -178,7 +186,7 @@ def convert_moco(state_dict: StateDict, model: nn.Module) -> dict[str, Any]:
   missing = sorted(wanted - set(stripped))
   if missing:
     raise UserError(f"The state dict does not fit the model (missing: {', '.join(missing)}).")
-  predictor = unflatten_dict(_read(stripped, table), sep="/")
+  predictor = unflatten(_read(stripped, table))
   return {
     "params": {**online["params"], **predictor["params"]},
     "batch_stats": {**online["batch_stats"], **predictor["batch_stats"]},
@@ -186,7 +194,7 @@ def convert_moco(state_dict: StateDict, model: nn.Module) -> dict[str, Any]:
   }
 
 
-def _moco_encoder(state_dict: StateDict, model: nn.Module, encoder: str) -> dict[str, Any]:
+def _moco_encoder(state_dict: StateDict, model: Model, encoder: str) -> dict[str, Any]:
   """{"params", "batch_stats"} of {encoder, projector} of one of the two encoders."""
   backbone = convert(state_dict, model, encoder=encoder, head="drop")
   state = encoder_state(state_dict, encoder)
@@ -199,7 +207,7 @@ def _moco_encoder(state_dict: StateDict, model: nn.Module, encoder: str) -> dict
       f"The {encoder} encoder's head is not MoCo's projector (missing: {', '.join(missing)}; "
       f"unexpected: {', '.join(unexpected)})."
     )
-  projector = unflatten_dict(_read(state, table), sep="/")
+  projector = unflatten(_read(state, table))
   return {
     collection: {
       "encoder": backbone[collection],
@@ -209,7 +217,7 @@ def _moco_encoder(state_dict: StateDict, model: nn.Module, encoder: str) -> dict
   }
 
 
-def export_torch(variables: Mapping[str, Any], model: nn.Module) -> dict[str, np.ndarray]:
+def export_torch(variables: Mapping[str, Any], model: Model) -> dict[str, np.ndarray]:
   """The exact inverse of `convert`: variables -> a state dict under the published names.
 
   Blocks that the reference stores twice are written twice, "num_batches_tracked" as 0. Any tree
@@ -224,7 +232,7 @@ def export_torch(variables: Mapping[str, Any], model: nn.Module) -> dict[str, np
     Published name -> numpy array, in the published layout.
   """
   trees = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
-  flat = {path: np.asarray(x) for path, x in flatten_dict(trees, sep="/").items()}
+  flat = flatten(trees)
   state = dict(_position_out(model, flat))
   for entry in key_table(model):
     if entry.path in flat:
