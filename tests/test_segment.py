@@ -1,0 +1,247 @@
+"""The Segmenter: images of any size and number to hierarchies at their own resolution."""
+
+import functools
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import hseg_jax
+from hseg_jax import segment
+from hseg_jax.errors import UserError
+from hseg_jax.hierarchy import Hierarchy
+from hseg_jax.interop import exported
+from hseg_jax.superpixels import seeds
+
+FIELDS = dict(
+  num_classes=5,
+  dim=16,
+  depths=(1, 1),
+  num_heads=2,
+  pool_num_heads=2,
+  num_segments=16,
+  num_clusters=(6, 3),
+  stem_strides=(2, 2),
+  position_grid=(8, 8),
+)
+SEEDS = dict(method="seeds", num_segments=16, bins=5, iterations=5)
+NAMES = ("ant", "bee", "cat", "dog", "elk")
+
+
+def photograph(seed, height, width):
+  """Smooth blobs of colour with some noise."""
+  rng = np.random.default_rng(seed)
+  blobs = cv2.resize(rng.integers(0, 256, (4, 5, 3)).astype(np.float32), (width, height))
+  return np.clip(blobs + rng.normal(0, 6, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+def superpixels_of(image):
+  """Those of at most 32 requested that are nearest to 16, what SEEDS makes of 32x32 pixels."""
+  counts = {n: seeds.count(*image.shape[:2], n) for n in range(16, 32)}
+  request = max((n for n in counts if counts[n] <= 16), key=counts.get)
+  return seeds.segment(image, request, bins=5, iterations=5)
+
+
+@functools.cache
+def built():
+  model = hseg_jax.create_model("cast_tiny", **FIELDS)
+  labels = np.zeros((1, 32, 32), np.int32)
+  init = jax.jit(functools.partial(model.init, train=False))
+  return model, init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32), labels)
+
+
+def save(folder):
+  info = {
+    "model": {"name": "cast_tiny", **FIELDS},
+    "preprocessing": {"image_size": 32, "superpixels": SEEDS},
+    "class_names": NAMES,
+  }
+  exported.save(folder, built()[1], info)
+  return folder
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory):
+  return segment.Segmenter.from_exported(save(tmp_path_factory.mktemp("weights")))
+
+
+@pytest.fixture
+def traced(monkeypatch):
+  """The shapes for which a model is compiled, in order; it is one that sees only mean colours."""
+  shapes = []
+
+  def forward(model, variables, image, segments):
+    shapes.append(image.shape)
+    count = len(image), model.num_segments
+    features = jnp.broadcast_to(image.mean((1, 2))[:, None], (*count, 3))
+    assignment = jnp.arange(model.num_segments) % model.num_clusters[0]
+    return {
+      "assignments": (jnp.broadcast_to(assignment, count),),
+      "features": (features, features[:, : model.num_clusters[0]]),
+    }
+
+  monkeypatch.setattr(segment, "_forward", forward)
+  return shapes
+
+
+def assert_equal(one, other):
+  np.testing.assert_array_equal(one.segments, other.segments)
+  assert len(one.parents) == len(other.parents)
+  for first, second in zip(one.parents, other.parents, strict=True):
+    np.testing.assert_array_equal(first, second)
+  for first, second in zip(one.features, other.features, strict=True):
+    np.testing.assert_allclose(first, second, atol=1e-5)
+  np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(47, 71), (89, 59)])
+def test_levels_nest_at_full_resolution(segmenter, size):
+  image = photograph(0, *size)
+  hierarchy = segmenter(image)
+  maps = [hierarchy.labels(level) for level in range(hierarchy.num_levels)]
+  assert all(labels.shape == size for labels in maps)
+  Hierarchy.from_labels(maps)  # raises unless they nest
+  assert [len(features) for features in hierarchy.features] == list(hierarchy.sizes)
+  assert 1 <= hierarchy.sizes[2] <= 3 and hierarchy.sizes[1] <= 6
+  _, expected = np.unique(superpixels_of(image), return_inverse=True)
+  np.testing.assert_array_equal(maps[0], expected.reshape(size))
+  assert hierarchy.probabilities.shape == (5,)
+  np.testing.assert_allclose(hierarchy.probabilities.sum(), 1, atol=1e-5)
+
+
+def test_an_exported_model_says_what_the_model_says(segmenter):
+  image = photograph(1, 57, 83)
+  model, variables = built()
+  labels = superpixels_of(image)
+  # The short side shrinks to 32; 32 * 83 / 57 is 46.6, and the nearest multiple of 4 is 48.
+  small = np.asarray(Image.fromarray(image).resize((48, 32), Image.Resampling.BILINEAR))
+  mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+  pixels = (small / np.float32(255) - mean) / std
+  shrunk = cv2.resize(labels, (48, 32), interpolation=cv2.INTER_NEAREST_EXACT)
+  apply = jax.jit(functools.partial(model.apply, train=False))
+  out = apply(variables, pixels[None], shrunk[None])
+  coarse, coarser = (np.where(level.mask, level.assignment.argmax(-1), -1) for level in out.levels)
+  first, second = out.levels
+  features = [np.asarray(x[0]) for x in (first.tokens, second.tokens, second.centroids)]
+  probabilities = np.asarray(jax.nn.softmax(out.logits))[0]
+  expected = Hierarchy.from_assignments(labels, [coarse[0], coarser[0]], features, probabilities)
+  assert_equal(segmenter(image), expected)
+
+
+def test_lists_equal_single_images(segmenter):
+  sizes = [(40, 60), (60, 40), (41, 61), (80, 121)]
+  images = [photograph(i, *size) for i, size in enumerate(sizes)]
+  found = segmenter(images)
+  assert [hierarchy.segments.shape for hierarchy in found] == sizes
+  for image, hierarchy in zip(images, found, strict=True):
+    assert_equal(hierarchy, segmenter(image))
+  assert segmenter([]) == []
+
+
+def test_compiles_once_for_images_of_like_shape(traced):
+  fresh = segment.Segmenter(*built(), superpixels=SEEDS)
+  for size in [(64, 96), (65, 97), (40, 60), (40, 61)]:
+    fresh(photograph(0, *size))
+  assert traced == [(1, 32, 48, 3)]
+  fresh([photograph(i, 96, 64) for i in range(3)])
+  fresh([photograph(i, 96, 64) for i in range(4)])
+  assert traced[1:] == [(4, 48, 32, 3)]
+
+
+def test_large_lists_go_in_batches(traced, monkeypatch):
+  monkeypatch.setattr(segment, "_MAX_BATCH", 2)
+  fresh = segment.Segmenter(*built(), superpixels=SEEDS)
+  images = [photograph(i, 32, 32) for i in range(5)]
+  found = fresh(images)
+  assert traced == [(2, 32, 32, 3), (1, 32, 32, 3)]
+  for image, hierarchy in zip(images, found, strict=True):
+    np.testing.assert_allclose(hierarchy.features[1][0], image.mean((0, 1)), rtol=1e-5)
+
+
+def test_larger_size_and_more_superpixels(traced):
+  superpixels = dict(method="grid", num_segments=50)
+  large = segment.Segmenter(*built(), superpixels=superpixels, size=64)
+  hierarchy = large(photograph(0, 100, 150))
+  assert traced == [(1, 64, 96, 3)]
+  assert hierarchy.sizes == (50, 6)
+  assert large.class_names == ()
+
+
+def test_makes_as_many_superpixels_as_in_training(traced):
+  model, variables = built()
+  superpixels = dict(SEEDS, num_segments=64)
+  fresh = segment.Segmenter(model, variables, superpixels=superpixels, size=64)
+  assert seeds.count(64, 64, 64) == 64 and seeds.count(321, 481, 64) == 35
+  assert 50 <= fresh(photograph(0, 321, 481)).sizes[0] <= 64
+  assert fresh(photograph(0, 64, 64)).sizes[0] == 64
+  assert 10 <= fresh(photograph(0, 17, 17)).sizes[0] <= 64  # too small for more than 64
+
+
+def test_options_of_an_exported_model(tmp_path, traced):
+  save(tmp_path)
+  plain = segment.Segmenter.from_exported(tmp_path)
+  assert plain.class_names == NAMES and plain.size == 32
+  finer = segment.Segmenter.from_exported(tmp_path, size=64, num_segments=60, num_clusters=(20, 9))
+  hierarchy = finer(photograph(3, 50, 75))
+  assert traced == [(1, 64, 96, 3)]
+  assert 32 < hierarchy.sizes[0] <= 60 and hierarchy.sizes[1] == 20
+
+
+def test_refuses_a_folder_without_preprocessing(tmp_path):
+  exported.save(tmp_path, built()[1], {"model": {"name": "cast_tiny", **FIELDS}})
+  with pytest.raises(UserError, match="preprocessing"):
+    segment.Segmenter.from_exported(tmp_path)
+
+
+@pytest.mark.parametrize(
+  "fields, expected",
+  [
+    (dict(output="image"), True),
+    (dict(output="image", num_classes=0), False),
+    (dict(output="segments", segment_mean="bilinear"), False),
+  ],
+)
+def test_probabilities_need_a_head_for_whole_images(fields, expected):
+  model = hseg_jax.create_model("cast_tiny_seg", **{**FIELDS, **fields})
+  image, labels = jnp.zeros((1, 32, 32, 3), jnp.uint8), jnp.zeros((1, 32, 32), jnp.int32)
+  variables = jax.eval_shape(model.init, jax.random.key(0), image.astype(float), labels)
+  out = jax.eval_shape(functools.partial(segment._forward, model), variables, image, labels)
+  assert ("probabilities" in out) == expected
+
+
+@pytest.mark.parametrize("name", ["vit_conv_tiny", "tome_small"])
+def test_refuses_models_without_levels(name):
+  with pytest.raises(UserError, match="no levels"):
+    segment.Segmenter(hseg_jax.create_model(name), {}, superpixels=SEEDS)
+
+
+@pytest.mark.parametrize(
+  "options, message",
+  [
+    (dict(superpixels=dict(SEEDS, method="none")), 'method "none"'),
+    (dict(superpixels=SEEDS, size=34), "multiple of 4"),
+    (dict(superpixels=SEEDS, size=0), "multiple of 4"),
+    (dict(superpixels=SEEDS, class_names=("ant",)), "1 class names"),
+  ],
+)
+def test_refuses_options_that_do_not_suit(options, message):
+  with pytest.raises(UserError, match=message):
+    segment.Segmenter(*built(), **options)
+
+
+@pytest.mark.parametrize(
+  "image, message",
+  [
+    (np.zeros((40, 40, 3), np.float32), "float32"),
+    (np.zeros((40, 40), np.uint8), r"\[40, 40\]"),
+    (np.zeros((40, 40, 4), np.uint8), r"\[40, 40, 4\]"),
+    (np.zeros((0, 40, 3), np.uint8), r"\[0, 40, 3\]"),
+    (np.zeros((5, 5, 3), np.uint8), "too small"),
+  ],
+)
+def test_refuses_what_is_no_image(segmenter, image, message):
+  with pytest.raises(UserError, match=message):
+    segmenter(image)
