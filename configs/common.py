@@ -168,12 +168,13 @@ def finish(config: ConfigDict, arg: str) -> ConfigDict:
 
 
 def _shrink(config: ConfigDict) -> None:
-  """Two steps of four images with one block a stage; superpixels, views and optimizer stay."""
+  """Two steps of four images, one block a stage; superpixels, views and optimizer stay."""
   config.batch_size = 4
   config.num_steps, config.num_epochs = 2, 0.0
   config.log_every_steps, config.eval_every_steps, config.checkpoint.every_steps = 1, 2, 2
   config.model.depths = (1,) if config.model.name.startswith("vit") else (1, 1, 1, 1)
   config.data.num_train, config.data.num_val, config.data.num_workers = 16, 8, 0
+  config.objective.hidden_dim = 64
   config.optimizer.warmup_steps = 1
   if "knn" in config.evaluators:
     config.evaluators.knn.bank_size = 8

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
 from hseg_jax.errors import UserError
@@ -162,11 +161,18 @@ def _run(argv: Sequence[str]) -> None:
   arguments.function(arguments, [argument.removeprefix(prefix) for argument in rest])
 
 
+def _log_plainly() -> None:
+  """Warnings as plain sentences, and only our own: orbax's are about options set on purpose."""
+  handler = logging.StreamHandler()
+  handler.setFormatter(logging.Formatter("%(message)s"))
+  handler.addFilter(lambda record: "orbax" not in pathlib.Path(record.pathname).parts)
+  logging.basicConfig(handlers=[handler], level=logging.WARNING)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs a command; returns 0, or 2 after one line on a mistake of the user's."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # tensorflow greets at length
-  absl_logging.use_absl_handler()
-  absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(message)s"))
+  _log_plainly()
   try:
     _run(sys.argv[1:] if argv is None else argv)
   except UserError as error:

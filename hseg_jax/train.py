@@ -256,8 +256,9 @@ def loop(
     metrics, figures = experiments.run_evaluators(evaluators, variables)
     writer.write(step, metrics)
     writer.write_figures(step, figures)
-    shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-    print_once(f"evaluation at step {step}  {shown}")
+    # The finer metrics, such as val/hierarchy/level_1/covering, are for the files.
+    shown = [f"{name} {value:.4f}" for name, value in metrics.items() if name.count("/") == 1]
+    print_once("  ".join([f"evaluation at step {step}", *shown]))
 
   for step in range(start_step, num_steps + 1):
     # A restored step was evaluated and saved by the run that reached it.
