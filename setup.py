@@ -12,7 +12,7 @@ setuptools.setup(
   version="0.1.0",
   description="Vision models that segment an image into a hierarchy of parts and wholes while they "
   "recognise it, in JAX.",
-  long_description=README.read_text() if README.exists() else "",
+  long_description=README.read_text(encoding="utf-8") if README.exists() else "",
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   python_requires=">=3.11",
@@ -20,6 +20,7 @@ setuptools.setup(
   package_data={"hseg_jax": ["viz/*.html"]},
   entry_points={"console_scripts": ["hseg = hseg_jax.cli:main"]},
   install_requires=[
+    "absl-py>=2.1",
     "jax>=0.10",
     "flax>=0.12",
     "optax>=0.2.5",
@@ -30,7 +31,7 @@ setuptools.setup(
     "importlib-resources",  # tensorflow-datasets reads its own metadata through it
     "ml-collections>=1.0",
     "clu>=0.0.12",
-    "tensorflow-cpu>=2.20",  # clu's metric writers and tensorflow-datasets' builders; never on an accelerator
+    "tensorflow-cpu>=2.20",  # clu's writers and tensorflow-datasets' builders
     "tensorboard>=2.20",
     "opencv-contrib-python-headless>=4.10",
     "numpy>=2.0",
@@ -45,7 +46,7 @@ setuptools.setup(
   extras_require={
     "gpu": ["jax[cuda12]>=0.10"],
     "tpu": ["jax[tpu]>=0.10"],
-    "torch": ["torch>=2.6"],
+    "torch": ["torch>=2.6"],  # reads published checkpoints for interop.torch_weights
     "dev": ["pytest>=8", "beartype>=0.20", "ruff>=0.14"],
   },
 )
