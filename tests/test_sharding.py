@@ -1,5 +1,6 @@
 """Meshes, global arrays, and two processes that train as one."""
 
+import json
 import os
 import pathlib
 import socket
@@ -107,7 +108,10 @@ train.main(tiny_run.config("supervised", data__num_workers=1), sys.argv[2])
   found, wanted = (checkpoint.load(tmp_path / name, 2) for name in ("two", "one"))
   assert_close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
   jax.tree.map(assert_close, found["batch_stats"], wanted["batch_stats"])
-  lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("two", "one")]
-  assert len(lines[0]) == len(lines[1])
-  losses = [[eval(line).get("train/loss") for line in found][1] for found in lines]
-  np.testing.assert_allclose(*losses, rtol=1e-5)
+  lines = [
+    [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+    for name in ("two", "one")
+  ]
+  assert [line["step"] for line in lines[0]] == [0, 1, 2, 3, 4, 4]
+  np.testing.assert_allclose(*(run[1]["train/loss"] for run in lines), rtol=1e-5)
+  np.testing.assert_allclose(*(run[0]["val/loss"] for run in lines), rtol=1e-5)

@@ -129,9 +129,8 @@ class Checkpointer:
         continue
       raise UserError(f"Checkpoint {self._folder / str(step)} does not fit this run: {problem}.")
     if steps:
-      raise UserError(
-        f"None of the checkpoints in {self._folder} can be read; start a new workdir."
-      )
+      remedy = "" if self._read_only else "; they are put aside: the same command starts anew"
+      raise UserError(f"None of the checkpoints in {self._folder} can be read{remedy}.")
     return None
 
   def _put_aside(self, step: int, error: Exception) -> None:
