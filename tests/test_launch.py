@@ -35,7 +35,11 @@ case "$*" in
     chmod +x "$4/bin/hseg"
     ;;
   "-m pip"*) [ -z "${PIP_FAILS:-}" ] ;;
-  "-m pytest"*) echo "shared ${HSEG_SHARED:-}" >> "$CALLS" ;;
+  "-m pytest"*)
+    printf 'pytest' >> "$CALLS"
+    [ $# = 2 ] || printf ' <%s>' "${@:3}" >> "$CALLS"
+    printf '\nshared %s\n' "${HSEG_SHARED:-}" >> "$CALLS"
+    ;;
 esac
 """
 
@@ -131,12 +135,24 @@ def test_jax_of_the_accelerators_has_the_range_of_jax(setup_arguments):
     assert Requirement(text).specifier == ranges["jax"].specifier
 
 
-def test_everything_that_pins_need_is_pinned(pins):
-  for name in pins:
-    for text in importlib.metadata.requires(name) or ():
-      needed = Requirement(text)
-      if needed.marker is None or needed.marker.evaluate({"extra": ""}):
-        assert canonicalize_name(needed.name) in pins, f"{name} needs {needed.name}"
+def test_everything_that_is_needed_is_pinned(setup_arguments, pins):
+  direct = setup_arguments["install_requires"] + setup_arguments["extras_require"]["dev"]
+  # "" stands for what a package needs without any of its extras.
+  waiting = [(text, "setup.py", {""}) for text in direct]
+  seen = set()
+  while waiting:
+    text, parent, extras = waiting.pop()
+    needed = Requirement(text)
+    marker = needed.marker
+    if marker and not any(marker.evaluate({"extra": extra}) for extra in extras):
+      continue
+    name = canonicalize_name(needed.name)
+    assert name in pins, f"{parent} needs {name}"
+    if (name, *needed.extras) not in seen:
+      seen.add((name, *needed.extras))
+      wanted = {"", *needed.extras}
+      waiting += [(text, name, wanted) for text in importlib.metadata.requires(name) or ()]
+  assert {name for name, *_ in seen} == set(pins), "a pin that nothing needs"
 
 
 def test_version_is_the_same_everywhere(setup_arguments):
@@ -162,7 +178,7 @@ def test_quickstart_trains_in_the_checkout_and_says_where_the_report_is(checkout
 def test_tests_get_their_arguments(checkout):
   result = checkout.run("launch/test.sh", "-m", "not slow")
   assert result.returncode == 0, result.stderr
-  assert checkout.calls()[-2] == "python -m pytest -m not slow"
+  assert checkout.calls()[-2] == "pytest <-m> <not slow>"
 
 
 def test_environment_is_made_once(checkout):
@@ -230,7 +246,7 @@ def test_ci_makes_a_fresh_environment_and_finds_shared_data(checkout, with_share
   calls = checkout.calls()
   assert result.returncode == 0, result.stderr
   assert installs(calls) == 1
-  assert calls[-2:] == ["python -m pytest", f"shared {shared if with_shared else ''}"]
+  assert calls[-2:] == ["pytest", f"shared {shared if with_shared else ''}"]
 
 
 def test_gpu_host_installs_cuda_and_hands_its_arguments_on(checkout):
