@@ -236,7 +236,7 @@ def test_refuses_options_that_do_not_suit(options, message):
   "image, message",
   [
     (np.zeros((40, 40, 3), np.float32), "float32"),
-    (np.zeros((40, 40), np.uint8), r"\[40, 40\]"),
+    (np.zeros((40, 3), np.uint8), r"\[40, 3\]"),
     (np.zeros((40, 40, 4), np.uint8), r"\[40, 40, 4\]"),
     (np.zeros((0, 40, 3), np.uint8), r"\[0, 40, 3\]"),
     (np.zeros((5, 5, 3), np.uint8), "too small"),
