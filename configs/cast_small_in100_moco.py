@@ -1,6 +1,6 @@
 """CAST-S pretrained on ImageNet-100 in the manner of MoCo v3, with the paper's hyperparameters.
 
-  hseg train --config configs/cast_small_in100_moco.py --workdir gs://BUCKET/cast_small_in100_moco \
+  hseg train --config configs/cast_small_in100_moco.py --workdir runs/cast_small_in100_moco \
     --config.data.root=FOLDER
 
 The folder holds train/WNID/IMAGE and val/WNID/IMAGE of the 100 classes in configs/imagenet100.txt;

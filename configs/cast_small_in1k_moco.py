@@ -1,6 +1,6 @@
 """CAST-S pretrained on ImageNet-1K in the manner of MoCo v3, with the paper's hyperparameters.
 
-  hseg train --config configs/cast_small_in1k_moco.py --workdir gs://BUCKET/cast_small_in1k_moco
+  hseg train --config configs/cast_small_in1k_moco.py --workdir runs/cast_small_in1k_moco
 
 TFDS's imagenet2012, prepared as array_record by launch/prepare_tfds.py.
 

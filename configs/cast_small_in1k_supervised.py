@@ -1,7 +1,7 @@
 """CAST-S on ImageNet-1K, supervised, with the paper's hyperparameters (DeiT's).
 
   hseg train --config configs/cast_small_in1k_supervised.py \
-    --workdir gs://BUCKET/cast_small_in1k_supervised
+    --workdir runs/cast_small_in1k_supervised
 
 TFDS's imagenet2012, prepared as array_record by launch/prepare_tfds.py.
 

@@ -1,7 +1,7 @@
 """ViT-S with a convolutional stem, pretrained on ImageNet-1K: cast_small_in1k_moco.py's baseline.
 
   hseg train --config configs/vit_conv_small_in1k_moco.py \
-    --workdir gs://BUCKET/vit_conv_small_in1k_moco
+    --workdir runs/vit_conv_small_in1k_moco
 
 Everything but the model is cast_small_in1k_moco.py's.
 

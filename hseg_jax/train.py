@@ -222,9 +222,14 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> TrainState:
     state = restore_or_create(experiment, checkpointer)
     workdirs.write_config(workdir, settings)
     start_step = int(jax.device_get(state.step))
+    # A step restored from this folder was evaluated and saved by the run that reached it.
+    is_done = checkpointer.latest_step == start_step
+    if start_step > experiment.num_steps or (is_done and start_step == experiment.num_steps):
+      print_once(f"The run in {workdir} is finished: it has made {start_step} steps.")
+      return state
     writer = workdirs.MetricWriter(workdir, start_step=start_step)
     try:
-      return loop(experiment, state, start_step, checkpointer, writer, evaluators, workdir)
+      return loop(experiment, state, start_step, is_done, checkpointer, writer, evaluators)
     finally:
       writer.close()
   finally:
@@ -235,12 +240,25 @@ def loop(
   experiment: Experiment,
   state: TrainState,
   start_step: int,
+  is_done: bool,
   checkpointer: checkpoint.Checkpointer,
   writer: workdirs.MetricWriter,
   evaluators: Mapping[str, Any],
-  workdir: str | pathlib.Path,
 ) -> TrainState:
-  """Evaluate if due, save if due, next batch, step, write the previous step's metrics."""
+  """Evaluate if due, save if due, next batch, step, write the previous step's metrics.
+
+  Args:
+    experiment: what to do.
+    state: the state at `start_step`; its buffers are given away.
+    start_step: where to begin.
+    is_done: whether `start_step` itself is evaluated and saved already.
+    checkpointer: saves.
+    writer: of the metrics.
+    evaluators: by name, see `experiment.make_evaluators`.
+
+  Returns:
+    The state at the last step, or at the step at which the machine was taken away.
+  """
   settings, num_steps = experiment.settings, experiment.num_steps
   train_step = make_train_step(
     experiment.objective,
@@ -248,7 +266,7 @@ def loop(
     ema=settings["optimizer"]["ema"],
     placement=sharding.replicated(experiment.mesh),
   )
-  recorder = Recorder(experiment, writer, pathlib.Path(workdir) / "checkpoints")
+  recorder = Recorder(experiment, writer, checkpointer.folder)
   batches = experiments.train_batches(experiment, start_step)
 
   def evaluate(step: int) -> None:
@@ -261,10 +279,9 @@ def loop(
     print_once("  ".join([f"evaluation at step {step}", *shown]))
 
   for step in range(start_step, num_steps + 1):
-    # A restored step was evaluated and saved by the run that reached it.
-    is_new, is_last = step > start_step or step == 0, step == num_steps
+    is_new, is_last = step > start_step or not is_done, step == num_steps
     is_evaluated = is_new and (is_last or step % settings["eval_every_steps"] == 0)
-    is_saved = is_new and step > 0 and (is_last or checkpointer.is_due(step))
+    is_saved = is_new and (is_last or checkpointer.is_due(step))
     if is_evaluated or is_saved:
       recorder.flush()  # what is saved must be known to be finite
     if is_evaluated:

@@ -208,7 +208,7 @@ train.main(config, sys.argv[2])
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=120)
   assert process.returncode == 0 and "Preempted at step" in output
-  (saved,) = [int(p.name) for p in (tmp_path / "checkpoints").iterdir()]
+  saved = max(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
   assert 3 <= saved < 50_000 and checkpoint.load(tmp_path)["step"] == saved
 
 
@@ -232,7 +232,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_
   config = tiny_run.config("supervised", num_steps=6, checkpoint__every_steps=2)
   with pytest.raises(UserError, match="loss became nan at step 4; the last good checkpoint"):
     train.train_and_evaluate(config, tmp_path)
-  assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["2"]
+  assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"0", "2"}
   assert lines(tmp_path)[-1]["step"] == 3
 
 
@@ -247,9 +247,8 @@ def test_another_config_is_refused_by_name_unless_allowed(copy):
 
 def test_resume_takes_the_whole_state_of_another_run(run, tmp_path):
   config = tiny_run.config("supervised", resume=str(run))
-  state = train.train_and_evaluate(config, tmp_path / "new")
-  assert state.step == 4
-  assert_equal(checkpoint.load(run)["opt_state"], checkpoint.load(run)["opt_state"])
+  assert train.train_and_evaluate(config, tmp_path / "new").step == 4
+  assert_equal(checkpoint.load(tmp_path / "new"), checkpoint.load(run))
   with pytest.raises(UserError, match="batch_size"):
     train.train_and_evaluate(
       tiny_run.config("supervised", resume=str(run), batch_size=4), tmp_path / "other"

@@ -45,7 +45,11 @@ def _mismatch(saved: PyTree, wanted: PyTree) -> str | None:
 
 
 class Checkpointer:
-  """Saves every so many steps and on preemption, keeps the latest few, restores the newest."""
+  """Saves every so many steps and on preemption, keeps the latest few, restores the newest.
+
+  Attributes:
+    folder: `WORKDIR/checkpoints`.
+  """
 
   def __init__(
     self,
@@ -64,9 +68,9 @@ class Checkpointer:
       read_only: another run's folder: nothing in it is touched.
     """
     self._read_only = read_only
-    self._folder = _folder(workdir)
+    self.folder = _folder(workdir)
     self._manager = ocp.CheckpointManager(
-      self._folder,
+      self.folder,
       options=ocp.CheckpointManagerOptions(
         save_decision_policy=checkpoint_managers.AnySavePolicy(
           [
@@ -127,14 +131,14 @@ class Checkpointer:
       except Exception as error:  # orbax and its storage have no common class for broken files
         self._put_aside(step, error)
         continue
-      raise UserError(f"Checkpoint {self._folder / str(step)} does not fit this run: {problem}.")
+      raise UserError(f"Checkpoint {self.folder / str(step)} does not fit this run: {problem}.")
     if steps:
       remedy = "" if self._read_only else "; they are put aside: the same command starts anew"
-      raise UserError(f"None of the checkpoints in {self._folder} can be read{remedy}.")
+      raise UserError(f"None of the checkpoints in {self.folder} can be read{remedy}.")
     return None
 
   def _put_aside(self, step: int, error: Exception) -> None:
-    source = self._folder / str(step)
+    source = self.folder / str(step)
     logging.warning(
       "Checkpoint %s cannot be read (%s) and is put aside; the one before it is used.",
       source,

@@ -1,0 +1,86 @@
+"""From a config to its objects."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+import tiny_run
+
+from hseg_jax import experiment
+from hseg_jax.errors import UserError
+
+
+def settings(objective="supervised", **fields):
+  return tiny_run.config(objective, **fields).to_dict()
+
+
+def test_the_data_decides_the_head():
+  supervised = experiment.setup(settings())
+  assert supervised.model.num_classes == 16 == len(supervised.settings["class_names"])
+  assert experiment.setup(settings("contrastive")).model.num_classes == 0
+
+
+def test_the_length_is_given_in_steps_or_in_epochs():
+  count = lambda **fields: experiment.count_steps(settings(**fields), 33)
+  assert count(num_steps=7) == 7
+  assert count(num_steps=0, num_epochs=2.5) == 10  # of four whole batches of eight
+  with pytest.raises(UserError, match="exactly one"):
+    count(num_steps=0)
+
+
+@pytest.mark.parametrize("objective", ["supervised", "contrastive"])
+def test_batches_have_the_announced_shapes(objective):
+  e = experiment.setup(settings(objective))
+  batch = next(experiment.train_batches(e, 0))
+  announced = experiment.example_batch(e.settings)
+  assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
+    k: (v.shape, v.dtype) for k, v in announced.items()
+  }
+  later = experiment.train_batches(e, 0)
+  next(later)
+  np.testing.assert_array_equal(next(later)["label"], next(experiment.train_batches(e, 1))["label"])
+
+
+def test_splits_with_different_classes_are_refused(tmp_path):
+  for folder in ("train/a", "train/b", "val/a"):
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "image.png").touch()
+  options = dict(data__source="folder", data__root=str(tmp_path))
+  with pytest.raises(UserError, match="different classes"):
+    experiment.setup(settings(**options))
+
+
+def test_superpixels_must_fit_the_model():
+  fields = {"model__name": "cast_tiny", "model__depths": (1, 1, 1, 1), "model__num_segments": 9}
+  cast = settings(**fields, superpixels__method="seeds", superpixels__num_segments=16)
+  cast["model"] |= {"position_grid": None}
+  with pytest.raises(UserError, match="num_segments=16 is more than the model's num_segments=9"):
+    experiment.setup(cast)
+  cast["superpixels"]["method"] = "none"
+  with pytest.raises(UserError, match="needs superpixels"):
+    experiment.setup(cast)
+
+
+class Evaluator:
+  """Asks for two of the things that are offered, and has a picture."""
+
+  def __init__(self, model, *, source, to_global, factor):
+    self._value = len(source) * factor
+
+  def run(self, variables):
+    yield "val/product", self._value * variables
+
+  def figures(self):
+    return {"val/picture": np.zeros((2, 2, 3), np.uint8)}
+
+
+def test_an_evaluator_is_handed_what_it_asks_for(monkeypatch):
+  e = experiment.setup(settings())
+  module = types.ModuleType("hseg_jax.evaluators.product")
+  module.Evaluator = Evaluator
+  module.__spec__ = types.SimpleNamespace()
+  monkeypatch.setitem(sys.modules, module.__name__, module)
+  e.settings["evaluators"] = {"product": {"factor": 2}}
+  metrics, figures = experiment.run_evaluators(experiment.make_evaluators(e), np.float32(3))
+  assert metrics == {"val/product": 12 * 2 * 3.0} and set(figures) == {"val/picture"}

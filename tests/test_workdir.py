@@ -1,0 +1,41 @@
+"""What a run leaves behind: its config and its metrics."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hseg_jax.errors import UserError
+from hseg_jax.training import workdir
+
+CONFIG = {"seed": 0, "model": {"depths": (1, 2)}, "resume": "", "allow_config_change": False}
+
+
+def test_a_config_is_compared_field_by_field(tmp_path):
+  workdir.check_config(tmp_path, CONFIG, allow_change=False)  # nothing there yet
+  workdir.write_config(tmp_path, CONFIG)
+  assert workdir.read_config(tmp_path)["model"] == {"depths": [1, 2]}
+  workdir.check_config(tmp_path, CONFIG, allow_change=False)
+  workdir.check_config(tmp_path, CONFIG | {"resume": "elsewhere"}, allow_change=False)
+  changed = CONFIG | {"seed": 1, "extra": 2, "model": {}}
+  with pytest.raises(UserError) as error:
+    workdir.check_config(tmp_path, changed, allow_change=False)
+  for said in ("extra (absent -> 2)", "model.depths ([1, 2] -> absent)", "seed (0 -> 1)"):
+    assert said in str(error.value)
+  workdir.check_config(tmp_path, changed, allow_change=True)
+  with pytest.raises(UserError, match="no config.json"):
+    workdir.read_config(tmp_path / "nowhere")
+
+
+def test_metrics_go_on_where_the_checkpoint_is(tmp_path):
+  for start_step, steps in ((0, (0, 1, 2, 3)), (2, (3, 4))):
+    writer = workdir.MetricWriter(tmp_path, start_step=start_step)
+    for step in steps:
+      writer.write(step, {"train/loss": float(step + start_step), "val/top1": 0.5})
+    writer.write_figures(4, {"val/picture": np.zeros((2, 3, 3), np.uint8)})
+    writer.close()
+  lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+  assert [(x["step"], x["train/loss"]) for x in lines] == [(0, 0), (1, 1), (2, 2), (3, 5), (4, 6)]
+  assert len(list((tmp_path / "summaries").iterdir())) == 2
+  assert workdir.last_metrics(tmp_path) == {"val/top1": 0.5}
+  assert workdir.last_metrics(tmp_path / "nowhere") == {}
