@@ -16,7 +16,7 @@ setuptools.setup(
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   python_requires=">=3.11",
-  packages=setuptools.find_packages(include=["hseg_jax", "hseg_jax.*", "configs"]),
+  packages=setuptools.find_packages(include=["hseg_jax", "hseg_jax.*"]),
   package_data={"hseg_jax": ["viz/*.html"]},
   entry_points={"console_scripts": ["hseg = hseg_jax.cli:main"]},
   install_requires=[

@@ -3,12 +3,12 @@
   hseg train --config configs/cast_tiny_folder_moco.py --workdir runs/cast_tiny_folder_moco \
     --config.data.root=FOLDER
 
-The folder holds train/CLASS/IMAGE and val/CLASS/IMAGE; the figures below are for 50 classes of
+The folder holds train/CLASS/IMAGE and val/CLASS/IMAGE; made for 50 classes of
 Tiny-ImageNet. The untrained network is evaluated at step 0.
 
-Must reach: FIGURE % val/knn_features (untrained FIGURE %, pixels FIGURE %, colour histograms
-FIGURE %, chance 2 %).
-Cost: FIGURE minutes on 2 CPU cores.
+Must reach: not measured yet; above the untrained network, raw pixels and colour histograms on the
+same bank, all of which it reports.
+Cost: not measured yet.
 """
 
 from configs import common

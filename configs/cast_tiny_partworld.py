@@ -2,8 +2,9 @@
 
   hseg train --config configs/cast_tiny_partworld.py --workdir runs/cast_tiny_partworld
 
-Must reach: FIGURE % val/top1 (chance 6.25 %).
-Cost: FIGURE minutes on 2 CPU cores.
+Must reach: 80 % val/top1 (chance 6.25 %); not reached so far: 64.1 % at 32,000 images seen
+(batch_size=32, num_steps=1000, seed 0).
+Cost: not measured on an idle machine yet.
 """
 
 from configs import common

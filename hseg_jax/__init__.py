@@ -1,6 +1,6 @@
-"""Vision models that segment an image into a hierarchy of parts and wholes while they recognise it.
+"""Vision models that segment an image into parts and wholes while they recognise it.
 
-The names below are loaded on first use, so that `import hseg_jax` imports neither jax nor a backend.
+The names below are loaded on first use, so that `import hseg_jax` imports no jax.
 """
 
 import importlib

@@ -39,6 +39,10 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
   if module_spec is None:
     raise UserError(f"The config {path} is no Python file.")
   module = importlib.util.module_from_spec(module_spec)
+  # Behind everything else: configs import each other by their place in the checkout.
+  checkout = str(path.resolve().parents[1])
+  if checkout not in sys.path:
+    sys.path.append(checkout)
   try:
     module_spec.loader.exec_module(module)
     config = module.get_config(argument if name else "")

@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import subprocess
 from collections.abc import Mapping
 from typing import Any
 
@@ -131,16 +130,7 @@ def export(workdir: str | pathlib.Path, out: str | pathlib.Path) -> None:
     "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
     "step": step,
     "metrics": workdirs.last_metrics(workdir),
-    "commit": _commit(),
+    "commit": workdirs.commit(),
     "config": settings,
   }
   exported.save(out, variables, info)
-
-
-def _commit() -> str | None:
-  """The commit of the code that exports, None outside a git checkout."""
-  command = ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"]
-  try:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-  except (OSError, subprocess.CalledProcessError):
-    return None

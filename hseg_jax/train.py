@@ -18,6 +18,7 @@ from hseg_jax.training import checkpoint, sharding
 from hseg_jax.training import state as states
 from hseg_jax.training import workdir as workdirs
 from hseg_jax.training.state import TrainState
+from hseg_jax.viz import report
 
 PyTree = Any
 
@@ -204,7 +205,8 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> TrainState:
 
   Args:
     config: a ConfigDict, or the same as nested dicts.
-    workdir: gets `config.json`, `metrics.jsonl`, `checkpoints/STEP` and `summaries/`.
+    workdir: gets `config.json`, `metrics.jsonl`, `checkpoints/STEP`, `summaries/` and, at the end,
+      `report.html`.
 
   Returns:
     The final state.
@@ -229,11 +231,23 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> TrainState:
       return state
     writer = workdirs.MetricWriter(workdir, start_step=start_step)
     try:
-      return loop(experiment, state, start_step, is_done, checkpointer, writer, evaluators)
+      state = loop(experiment, state, start_step, is_done, checkpointer, writer, evaluators)
     finally:
       writer.close()
+    if int(jax.device_get(state.step)) == experiment.num_steps and jax.process_index() == 0:
+      write_report(workdir, evaluators)
+    return state
   finally:
     checkpointer.close()
+
+
+def write_report(workdir: str | pathlib.Path, evaluators: Mapping[str, Any]) -> None:
+  """Writes `workdir/report.html` with the pictures of the evaluators that have examples."""
+  examples = [e for one in evaluators.values() for e in getattr(one, "examples", ())]
+  devices = jax.devices()
+  facts = {"commit": workdirs.commit() or "unknown"}
+  facts["devices"] = f"{len(devices)} {devices[0].device_kind}"
+  print_once(f"report in {report.write(workdir, examples=examples, facts=facts)}")
 
 
 def loop(

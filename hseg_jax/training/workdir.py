@@ -5,6 +5,7 @@ This is the only file that imports clu, which brings tensorflow for TensorBoard'
 
 import json
 import pathlib
+import subprocess
 from collections.abc import Mapping
 from typing import Any
 
@@ -140,3 +141,12 @@ def last_metrics(workdir: str | pathlib.Path) -> dict[str, float]:
     values |= {name: v for name, v in json.loads(line).items() if not name.startswith("train/")}
   values.pop("step", None)
   return values
+
+
+def commit() -> str | None:
+  """The commit of the code that runs, None outside a git checkout."""
+  command = ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"]
+  try:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return None
