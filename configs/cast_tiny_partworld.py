@@ -25,5 +25,5 @@ def get_config(arg: str = ""):
   config.optimizer.warmup_steps = 100
   config.evaluators.classification = {}
   config.evaluators.hierarchy = common.hierarchy()
-  config.evaluators.hierarchy["num_examples"] = 200
+  config.evaluators.hierarchy.num_examples = 200
   return common.finish(config, arg)
