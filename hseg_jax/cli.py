@@ -88,8 +88,8 @@ def _parse(text: str, kind: type) -> Any:
   if kind in (int, float):
     return kind(text)
   value = ast.literal_eval(text)
-  if kind is tuple and isinstance(value, list | tuple):
-    return tuple(value)
+  if kind is tuple and isinstance(value, list):
+    value = tuple(value)
   if not isinstance(value, kind):
     raise TypeError(text)
   return value

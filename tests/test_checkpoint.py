@@ -132,11 +132,12 @@ def test_without_any_readable_checkpoint_the_run_stops(tmp_path):
 
 
 def test_another_run_is_only_read(tmp_path):
-  save(tmp_path, 5)
-  (tmp_path / "checkpoints/7.orbax-checkpoint-tmp").mkdir()  # that run is writing right now
+  save(tmp_path, 5, 10)
+  (tmp_path / "checkpoints/10/state/_METADATA").write_bytes(b"")
+  before = sorted(tmp_path.rglob("*"))
   state, wanted = make(5)
   assert equal(checkpoint.restore_from(tmp_path, wanted), state)
-  assert (tmp_path / "checkpoints/7.orbax-checkpoint-tmp").exists()
+  assert sorted(tmp_path.rglob("*")) == before
   with pytest.raises(UserError, match="no checkpoint to resume from"):
     checkpoint.restore_from(tmp_path / "nowhere", wanted)
   assert not (tmp_path / "nowhere").exists()

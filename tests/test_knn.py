@@ -44,6 +44,8 @@ def test_colour_histograms_forget_places_and_pixels_do_not():
   flipped = image[:, ::-1]
   np.testing.assert_allclose(knn.color_histogram(image), knn.color_histogram(flipped))
   np.testing.assert_allclose(np.square(knn.color_histogram(image)).sum(1), 1.0, rtol=1e-5)
+  two = knn.color_histogram(np.stack([np.full((8, 8, 3), value, np.uint8) for value in (0, 40)]))
+  assert two.shape == (2, 512) and two[0] @ two[1] == 0
   assert not np.allclose(knn.raw_pixels(image), knn.raw_pixels(flipped))
   np.testing.assert_allclose(knn.raw_pixels(image).mean(1), 0.0, atol=1e-4)
 

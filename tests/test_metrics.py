@@ -30,9 +30,9 @@ def test_top_k_gives_a_constant_output_no_credit():
 
 
 def test_confusion_and_iou():
-  label = jnp.array([0, 0, 1, 1, 1, 0])
-  prediction = jnp.array([0, 1, 1, 1, 0, 1])
+  label = jnp.array([0, 0, 1, 1, 0, 0])
+  prediction = jnp.array([0, 1, 1, 1, 1, 1])
   valid = jnp.array([True, True, True, True, True, False])
   confusion = jax.jit(metrics.confusion_matrix, static_argnums=3)(prediction, label, valid, 3)
-  np.testing.assert_array_equal(confusion, [[1, 1, 0], [1, 2, 0], [0, 0, 0]])
+  np.testing.assert_array_equal(confusion, [[1, 2, 0], [0, 2, 0], [0, 0, 0]])
   np.testing.assert_allclose(metrics.iou(confusion), [1 / 3, 2 / 4, np.nan])

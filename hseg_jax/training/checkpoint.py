@@ -79,7 +79,7 @@ class Checkpointer:
           ]
         ),
         preservation_policy=checkpoint_managers.LatestN(keep),
-        cleanup_tmp_directories=not read_only,
+        cleanup_tmp_directories=True,
         create=not read_only,
         read_only=read_only,
       ),
@@ -93,7 +93,7 @@ class Checkpointer:
 
   def is_due(self, step: int) -> bool:
     """Whether `step` is to be saved: its turn has come, or the machine is about to be taken."""
-    return step != self.latest_step and self._manager.should_save(step)
+    return self._manager.should_save(step)
 
   def is_preempted(self, step: int) -> bool:
     """Whether the machine is about to be taken; every process gets the same answer."""
@@ -101,9 +101,8 @@ class Checkpointer:
 
   def save(self, step: int, state: TrainState) -> None:
     """Copies the state off the devices and writes it in the background."""
-    if step != self.latest_step:
-      arguments = ocp.args.Composite(**{_ITEM: ocp.args.StandardSave(state)})
-      self._manager.save(step, args=arguments, force=True)
+    arguments = ocp.args.Composite(**{_ITEM: ocp.args.StandardSave(state)})
+    self._manager.save(step, args=arguments, force=True)
 
   def restore(self, wanted: TrainState) -> TrainState | None:
     """Restores the newest readable checkpoint.
