@@ -21,6 +21,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 TRIMMED = pathlib.Path(__file__).parent / "golden"
 
+# The processes that tests start find configs/, which is no part of the package, as pytest does.
+ROOT = str(pathlib.Path(__file__).parent.parent)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
+
 
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:

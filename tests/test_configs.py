@@ -1,5 +1,6 @@
 """Every config in its smoke form: real superpixels, both views, the real optimizer, two steps."""
 
+import functools
 import importlib
 import json
 import pathlib
@@ -13,7 +14,7 @@ from PIL import Image
 
 from hseg_jax import experiment, train
 from hseg_jax.models import VARIANTS
-from hseg_jax.training import checkpoint
+from hseg_jax.training import checkpoint, sharding
 from hseg_jax.training import state as states
 
 FOLDER = pathlib.Path(__file__).parent.parent / "configs"
@@ -54,6 +55,9 @@ def test_smoke_trains(name, tmp_path, monkeypatch):
   config = load(name, arg="smoke")
   if config.data.source == "folder":
     config.data.root = str(make_folder(tmp_path / "data"))
+  # One device: what sharding does is tested elsewhere, and here it would only cost time.
+  one = functools.partial(sharding.make_mesh, jax.devices()[:1])
+  monkeypatch.setattr(sharding, "make_mesh", one)
   create, first = states.create, []
   keep = lambda state: first.append(jax.device_get(state.params)) or state
   monkeypatch.setattr(states, "create", lambda *args: keep(create(*args)))

@@ -80,11 +80,10 @@ def test_the_errors_of_a_cluster_are_not_swallowed(monkeypatch):
 def test_two_processes_train_as_one(tmp_path):
   script = """
 import sys
-sys.path.insert(0, sys.argv[1])
 import tiny_run
 from hseg_jax import train
 
-train.main(tiny_run.config("supervised", data__num_workers=1), sys.argv[2])
+train.main(tiny_run.config("supervised", data__num_workers=1), sys.argv[1])
 """
   # The workers of the input pipeline import the script again: it must be a file with a guard.
   path = tmp_path / "two.py"
@@ -98,9 +97,10 @@ train.main(tiny_run.config("supervised", data__num_workers=1), sys.argv[2])
       "JAX_COORDINATOR_ADDRESS": address,
       "JAX_NUM_PROCESSES": "2",
       "JAX_PROCESS_ID": str(i),
+      "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}",
       "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=4", "device_count=2"),
     }
-    command = [sys.executable, str(path), str(TESTS), str(tmp_path / "two")]
+    command = [sys.executable, str(path), str(tmp_path / "two")]
     processes.append(subprocess.Popen(command, env=environment))
   assert [process.wait(timeout=300) for process in processes] == [0, 0]
 

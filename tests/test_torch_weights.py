@@ -146,11 +146,12 @@ def test_gradients_equal_the_reference(golden):
   num_segments = int(arrays["y"].max()) + 1
   model = model.clone(num_segments=num_segments)
   variables = torch_weights.convert(state_dict_of(arrays), model)
+  image = image_of(arrays)
 
   def loss_fn(params):
     out, state = model.apply(
       {**variables, "params": params},
-      image_of(arrays),
+      image,
       arrays["y"],
       train=True,
       rngs={"dropout": jax.random.key(0)},
