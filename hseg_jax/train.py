@@ -62,7 +62,7 @@ def make_train_step(
     new_state = new_state.replace(
       step=state.step + 1, params=params, opt_state=opt_state, ema=average
     )
-    return new_state, {"loss": loss, "grad_norm": optax.global_norm(grads), **metrics}
+    return new_state, {"loss": loss, "grad_norm": optax.tree.norm(grads), **metrics}
 
   return jax.jit(train_step, donate_argnums=0, out_shardings=placement)
 
