@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import optax
 
-from hseg_jax import create_model
+from hseg_jax import create_model, macs
 from hseg_jax.data import pipeline, sources
 from hseg_jax.errors import UserError
 from hseg_jax.objectives import contrastive, supervised
@@ -209,6 +209,24 @@ def example_batch(settings: Settings) -> dict[str, jax.ShapeDtypeStruct]:
     if settings["superpixels"]["method"] != "none":
       batch[f"segments{view}"] = jax.ShapeDtypeStruct((b, size, size), np.int32)
   return batch
+
+
+def describe_model(experiment: Experiment, variables: Any) -> dict[str, str]:
+  """Size and cost of the model, for people.
+
+  Args:
+    experiment: what the model belongs to.
+    variables: of the model, arrays or their shapes.
+  """
+  size, model = experiment.settings["data"]["image_size"], experiment.model
+  image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+  segments = jax.ShapeDtypeStruct((1, size, size), np.int32) if model.num_segments else None
+  apply = functools.partial(model.apply, train=False)
+  num_params = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+  return {
+    "parameters": f"{num_params / 1e6:.2f} M",
+    "multiply-adds per image": f"{macs.count(apply, variables, image, segments) / 1e6:.0f} M",
+  }
 
 
 def train_batches(experiment: Experiment, start_step: int) -> Iterator[dict[str, np.ndarray]]:

@@ -235,17 +235,24 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> TrainState:
     finally:
       writer.close()
     if int(jax.device_get(state.step)) == experiment.num_steps and jax.process_index() == 0:
-      write_report(workdir, evaluators)
+      write_report(experiment, state, workdir, evaluators)
     return state
   finally:
     checkpointer.close()
 
 
-def write_report(workdir: str | pathlib.Path, evaluators: Mapping[str, Any]) -> None:
+def write_report(
+  experiment: Experiment,
+  state: TrainState,
+  workdir: str | pathlib.Path,
+  evaluators: Mapping[str, Any],
+) -> None:
   """Writes `workdir/report.html` with the pictures of the evaluators that have examples."""
   examples = [e for one in evaluators.values() for e in getattr(one, "examples", ())]
   devices = jax.devices()
-  facts = {"commit": workdirs.commit() or "unknown"}
+  variables = experiment.objective.model_variables(state.params, state.batch_stats)
+  facts = experiments.describe_model(experiment, variables)
+  facts["commit"] = workdirs.commit() or "unknown"
   facts["devices"] = f"{len(devices)} {devices[0].device_kind}"
   print_once(f"report in {report.write(workdir, examples=examples, facts=facts)}")
 

@@ -1,12 +1,15 @@
 """From a config to its objects."""
 
+import dataclasses
 import sys
 import types
 
+import jax
 import numpy as np
 import pytest
 import tiny_run
 
+import hseg_jax
 from hseg_jax import experiment
 from hseg_jax.errors import UserError
 
@@ -84,3 +87,15 @@ def test_an_evaluator_is_handed_what_it_asks_for(monkeypatch):
   e.settings["evaluators"] = {"product": {"factor": 2}}
   metrics, figures = experiment.run_evaluators(experiment.make_evaluators(e), np.float32(3))
   assert metrics == {"val/product": 12 * 2 * 3.0} and set(figures) == {"val/picture"}
+
+
+def test_a_model_is_described_by_its_size_and_cost():
+  model = hseg_jax.create_model("cast_tiny", num_classes=16)
+  e = dataclasses.replace(experiment.setup(settings(data__image_size=64)), model=model)
+  image, segments = np.zeros((1, 64, 64, 3), np.float32), np.zeros((1, 64, 64), np.int32)
+  key = jax.random.key(0)
+  variables = jax.eval_shape(lambda: model.init(key, image, segments, train=False))
+  assert experiment.describe_model(e, variables) == {
+    "parameters": "2.53 M",
+    "multiply-adds per image": "105 M",
+  }

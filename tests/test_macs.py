@@ -15,7 +15,8 @@ def shape(*dims):
 def model_macs(name, side, **fields):
   model = hseg_jax.create_model(name, **fields)
   image, segments = shape(1, side, side, 3), jax.ShapeDtypeStruct((1, side, side), jnp.int32)
-  variables = jax.eval_shape(lambda *a: model.init(jax.random.key(0), *a, train=False), image, segments)
+  key = jax.random.key(0)
+  variables = jax.eval_shape(lambda *a: model.init(key, *a, train=False), image, segments)
   return macs.count(lambda *a: model.apply(*a, train=False).logits, variables, image, segments)
 
 
