@@ -70,7 +70,7 @@ def base() -> ConfigDict:
   c.objective.hidden_dim = 4096  # contrastive: width of the projection MLPs
 
   c.optimizer = ConfigDict()
-  c.optimizer.name = "adamw"  # or "sgd", "lars"
+  c.optimizer.name = "adamw"  # or "muon", "sgd", "lars"
   c.optimizer.learning_rate = 1e-3  # at the end of the warm-up
   c.optimizer.final_fraction = 0.0  # of learning_rate that is left at the end of the cosine
   c.optimizer.warmup_steps = 0

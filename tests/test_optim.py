@@ -106,6 +106,23 @@ def test_lars_scales_matrices_by_their_trust_ratio():
   np.testing.assert_allclose(updates["block"]["bias"], -0.1, rtol=1e-5)
 
 
+def test_muon_orthogonalises_matrices_and_leaves_the_rest_to_adamw():
+  gradient = np.random.default_rng(0).normal(size=PARAMS["block"]["kernel"].shape)
+  grads = like(1.0) | {"block": {"kernel": jnp.asarray(gradient), "bias": jnp.ones(4)}}
+  updates = first_update("muon", grads, weight_decay=0.0)
+  stretch = np.linalg.svd(updates["block"]["kernel"], compute_uv=False)
+  # The iteration brings singular values near 1 only; an update is as large as one of AdamW's.
+  np.testing.assert_allclose(stretch / (0.1 * 0.2 * np.sqrt(4)), 1.0, atol=0.35)
+  assert np.all(np.sum(updates["block"]["kernel"] * gradient) < 0)
+  decayed = first_update("muon", grads)
+  np.testing.assert_allclose(
+    decayed["block"]["kernel"] - updates["block"]["kernel"], -0.1 * 0.5 * 2.0, rtol=1e-4
+  )
+  assert np.all(decayed["block"]["bias"] == updates["block"]["bias"])
+  every = first_update("muon", grads, decay="all")
+  np.testing.assert_allclose(every["block"]["bias"] - updates["block"]["bias"], -0.1, rtol=1e-4)
+
+
 def test_clipping_leaves_frozen_gradients_out_of_the_norm():
   grads = like(0.0) | {"cls_token": jnp.array([3.0, 4.0, 0.0, 0.0]), "pool": like(100.0)["pool"]}
   updates = first_update("sgd", grads, rate=1.0, clip_norm=1.0, weight_decay=0.0)

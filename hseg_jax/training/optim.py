@@ -93,7 +93,20 @@ def _lars(schedule: Schedule, weight_decay: float, mask: Callable, b1: float, b2
   )
 
 
-OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd, "lars": _lars}
+def _muon(schedule: Schedule, weight_decay: float, mask: Callable, b1: float, b2: float):
+  """Orthogonalised momentum for matrices, AdamW for all else, at AdamW's learning rates.
+
+  Source: Jordan et al. 2024; the scale of the updates is Liu et al.'s (arXiv 2502.16982).
+  """
+  # Its own weight decay would miss the parameters that it leaves to AdamW.
+  return optax.chain(
+    optax.contrib.muon(1.0, adam_b1=b1, adam_b2=b2, consistent_rms=0.2),
+    optax.add_decayed_weights(-weight_decay, mask),
+    optax.scale_by_schedule(schedule),
+  )
+
+
+OPTIMIZERS = {"adamw": _adamw, "muon": _muon, "sgd": _sgd, "lars": _lars}
 
 
 def make_optimizer(
@@ -112,10 +125,10 @@ def make_optimizer(
   Args:
     schedule: step -> learning rate.
     name: a key of `OPTIMIZERS`.
-    weight_decay: decoupled for AdamW, added to the gradient for SGD and LARS.
+    weight_decay: decoupled for AdamW and Muon, added to the gradient for SGD and LARS.
     decay: which parameters decay, see `decay_mask`.
     clip_norm: the largest global norm of the trained parameters' gradient; 0 does not clip.
-    b1: AdamW's first moment; the momentum of SGD and LARS.
+    b1: AdamW's first moment; the momentum of SGD and LARS. Muon's own momentum is 0.95.
     b2: AdamW's second moment.
     frozen: parameters -> tree of bool, True = frozen.
 
