@@ -97,7 +97,7 @@ def base() -> ConfigDict:
 def as_vit(config: ConfigDict, name: str) -> None:
   """Puts a plain ViT in the place of a CAST, which leaves superpixels and pooling without use."""
   config.model.name = name
-  config.model.train_last_pool = None
+  config.model.train_last_pool = config.model.pool_dropout = None
   config.superpixels.method = "none"
 
 
