@@ -13,8 +13,8 @@ def get_config(arg: str = ""):
   """Returns the config; `arg` is "" or "smoke"."""
   config = common.base()
   config.batch_size = 32
-  config.num_steps = 900
-  config.eval_every_steps = 900
+  config.num_steps = 750
+  config.eval_every_steps = 750
   config.checkpoint.every_steps = 150
   config.model.name = "cast_tiny"
   config.model.train_last_pool = True
