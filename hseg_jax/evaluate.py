@@ -62,6 +62,7 @@ def evaluate(
     flat, _ = exported.load_exported(weights)
     variables, step = exported.unflatten(flat), None
   _check_variables(variables, experiment)
+  workdirs.make_folder(out)  # what cannot be written is better known before the evaluation
   variables = jax.device_put(variables, sharding.replicated(experiment.mesh))
   metrics, figures = experiments.run_evaluators(evaluators, variables)
   if jax.process_index() == 0:
@@ -97,7 +98,6 @@ def _check_variables(variables: Variables, experiment: Experiment) -> None:
 def _write(out: pathlib.Path, metrics: Mapping[str, Any], figures: Mapping[str, np.ndarray]):
   from PIL import Image  # only evaluators with pictures need it
 
-  out.mkdir(parents=True, exist_ok=True)
   (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
   for name, picture in figures.items():
     path = out / f"{name}.png"
@@ -133,4 +133,5 @@ def export(workdir: str | pathlib.Path, out: str | pathlib.Path) -> None:
     "commit": workdirs.commit(),
     "config": settings,
   }
+  workdirs.make_folder(out)
   exported.save(out, variables, info)

@@ -20,9 +20,8 @@ from hseg_jax import create_model, macs
 from hseg_jax.data import pipeline, sources
 from hseg_jax.errors import UserError
 from hseg_jax.objectives import contrastive, supervised
+from hseg_jax.settings import Settings, check_ranges
 from hseg_jax.training import optim, sharding
-
-Settings = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +165,7 @@ def setup(settings: Settings) -> Experiment:
   Raises:
     UserError: any mistake in the config that shows before the first step.
   """
+  check_ranges(settings)
   if settings["objective"]["name"] not in ("supervised", "contrastive"):
     raise UserError(
       f"objective.name is {settings['objective']['name']!r}; known objectives: supervised, "

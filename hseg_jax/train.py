@@ -219,6 +219,7 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> TrainState:
   settings = experiment.settings
   evaluators = experiments.make_evaluators(experiment)
   workdirs.check_config(workdir, settings, allow_change=settings["allow_config_change"])
+  workdirs.make_folder(workdir)
   checkpointer = checkpoint.Checkpointer(workdir, **settings["checkpoint"])
   try:
     state = restore_or_create(experiment, checkpointer)

@@ -6,6 +6,7 @@ This is the only file that imports clu, which brings tensorflow for TensorBoard'
 import json
 import pathlib
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,7 +45,7 @@ def check_config(
   path = pathlib.Path(workdir) / "config.json"
   if allow_change or not path.exists():
     return
-  saved = _flatten(json.loads(path.read_text()))
+  saved = _flatten(read_config(workdir))
   # Through JSON, so that tuples compare equal to the lists they became.
   wanted = _flatten(json.loads(json.dumps(config)))
   missing = object()
@@ -60,24 +61,43 @@ def check_config(
     )
 
 
+def make_folder(path: str | pathlib.Path) -> None:
+  """Makes a folder for results where there is none.
+
+  Raises:
+    UserError: it cannot be made or written to.
+  """
+  folder = pathlib.Path(path)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except OSError as error:
+    raise UserError(f"The folder {path} cannot be written: {error.strerror}.") from error
+
+
 def write_config(workdir: str | pathlib.Path, config: Mapping[str, Any]) -> None:
-  """Writes `workdir/config.json` from the first process."""
+  """Writes `workdir/config.json` from the first process, whole or not at all."""
   if jax.process_index() == 0:
     folder = pathlib.Path(workdir)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    partial = folder / "config.json.partial"
+    partial.write_text(json.dumps(config, indent=2) + "\n")
+    partial.replace(folder / "config.json")
 
 
 def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
   """Reads the resolved config of a run.
 
   Raises:
-    UserError: the folder holds no run.
+    UserError: the folder holds no run, or its config is damaged.
   """
   path = pathlib.Path(workdir) / "config.json"
   if not path.exists():
     raise UserError(f"{workdir} holds no run: it has no config.json.")
-  return json.loads(path.read_text())
+  try:
+    return json.loads(path.read_text())
+  except ValueError as error:
+    raise UserError(f"{path} is damaged ({error}); choose a new workdir.") from error
 
 
 class MetricWriter:

@@ -1,0 +1,62 @@
+"""What the plain values of a config may be."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from hseg_jax.errors import UserError
+
+Settings = dict[str, Any]
+
+# The least and the most of every number that has such limits, both allowed.
+_RANGES = {
+  "seed": (0, 2**31 - 1),
+  "batch_size": (1, math.inf),
+  "num_steps": (0, math.inf),
+  "num_epochs": (0, math.inf),
+  "log_every_steps": (1, math.inf),
+  "eval_every_steps": (1, math.inf),
+  "data.num_train": (1, math.inf),
+  "data.num_val": (1, math.inf),
+  "data.image_size": (1, math.inf),
+  "data.min_scale": (1e-3, 1),
+  "data.num_workers": (0, math.inf),
+  "data.max_bad_images": (0, math.inf),
+  "superpixels.num_segments": (1, math.inf),
+  "superpixels.bins": (1, math.inf),
+  "superpixels.iterations": (0, math.inf),
+  "objective.label_smoothing": (0, 1),
+  "objective.temperature": (1e-6, math.inf),
+  "objective.momentum": (0, 1),
+  "objective.projection_dim": (1, math.inf),
+  "objective.hidden_dim": (1, math.inf),
+  "optimizer.learning_rate": (0, math.inf),
+  "optimizer.final_fraction": (0, 1),
+  "optimizer.warmup_steps": (0, math.inf),
+  "optimizer.weight_decay": (0, math.inf),
+  "optimizer.clip_norm": (0, math.inf),
+  "optimizer.b1": (0, 1),
+  "optimizer.b2": (0, 1),
+  "optimizer.ema": (0, 1),
+  "checkpoint.every_steps": (1, math.inf),
+  "checkpoint.keep": (1, math.inf),
+}
+
+
+def check_ranges(settings: Mapping[str, Any]) -> None:
+  """Refuses numbers that no experiment can have, before anything is made of them.
+
+  Args:
+    settings: a config as nested dicts; None is left to what the field means by it.
+
+  Raises:
+    UserError: a number is out of its range; the sentence names the field and the range.
+  """
+  for name, (low, high) in _RANGES.items():
+    value = settings
+    for key in name.split("."):
+      value = value[key]
+    # Not the other way round: NaN compares false with everything.
+    if value is not None and not low <= value <= high:
+      limits = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+      raise UserError(f"{name} is {value}; it must be {limits}.")
