@@ -22,9 +22,11 @@ def get_config(arg: str = ""):
   config.checkpoint.every_steps = 390
   config.model.name = "cast_tiny"
   config.model.train_last_pool = True
+  config.model.pool_dropout = 0.0
   config.data.source = "folder"
   config.data.min_scale = 0.35
-  config.optimizer.learning_rate = config.get_ref("batch_size").to_float() * 1e-3 / 64
+  config.optimizer.name = "muon"
+  config.optimizer.learning_rate = 2e-3
   config.optimizer.warmup_steps = 200
   config.evaluators.classification = {}
   return common.finish(config, arg)
