@@ -173,6 +173,13 @@ def setup(settings: Settings) -> Experiment:
     )
   mesh = sharding.make_mesh()
   sharding.check_batch_size(settings["batch_size"], mesh)
+  data = settings["data"]
+  pipeline.check_options(
+    image_size=data["image_size"],
+    augment=data["augment"],
+    augment_options=augment_options(data),
+    superpixels=settings["superpixels"],
+  )
   train_source, val_source = load_sources(settings)
   settings = resolve(settings, train_source)
   model = make_model(settings)
@@ -229,6 +236,11 @@ def describe_model(experiment: Experiment, variables: Any) -> dict[str, str]:
   }
 
 
+def augment_options(data: Settings) -> dict[str, Any]:
+  """What the augmentation of a config's `data` is told besides the image size."""
+  return {} if data["augment"] == "none" else {"min_scale": data["min_scale"]}
+
+
 def train_batches(experiment: Experiment, start_step: int) -> Iterator[dict[str, np.ndarray]]:
   """This host's batches from `start_step` on; a pure function of the step."""
   settings, data = experiment.settings, experiment.settings["data"]
@@ -237,7 +249,7 @@ def train_batches(experiment: Experiment, start_step: int) -> Iterator[dict[str,
     batch_size=settings["batch_size"],
     image_size=data["image_size"],
     augment=data["augment"],
-    augment_options={} if data["augment"] == "none" else {"min_scale": data["min_scale"]},
+    augment_options=augment_options(data),
     superpixels=settings["superpixels"],
     seed=settings["seed"],
     start_step=start_step,

@@ -99,3 +99,19 @@ def test_a_model_is_described_by_its_size_and_cost():
     "parameters": "2.53 M",
     "multiply-adds per image": "105 M",
   }
+
+
+@pytest.mark.parametrize(
+  ("field", "value"),
+  [
+    ("batch_size", 0),
+    ("data__augment", "heavy"),
+    ("superpixels__method", "slic"),
+    ("superpixels__num_segments", 4000),
+  ],
+)
+def test_a_mistake_is_found_before_the_data_is_opened(field, value, monkeypatch):
+  monkeypatch.setattr(experiment, "load_sources", lambda _: pytest.fail("the data was opened"))
+  fields = {"model__name": "cast_tiny", "superpixels__method": "seeds", field: value}
+  with pytest.raises(UserError, match=f"{field.rpartition('_')[2]}|{value}"):
+    experiment.setup(settings(**fields))

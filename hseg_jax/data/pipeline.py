@@ -195,6 +195,26 @@ def _start_worker(worker_index: int, worker_count: int) -> None:
   cv2.setNumThreads(1)
 
 
+def check_options(
+  *,
+  image_size: int,
+  augment: str,
+  augment_options: Mapping[str, Any],
+  superpixels: Mapping[str, Any],
+) -> None:
+  """Refuses, before any image is read, what `train_batches` and `eval_batches` would refuse later.
+
+  Takes the arguments of `train_batches` that go by the same names.
+
+  Raises:
+    UserError: as `train_batches` does, or if the superpixels do not suit the image size.
+  """
+  _augmentation(augment, image_size, augment_options)
+  segment = _segmenter(superpixels)
+  if segment is not None:
+    segment(np.zeros((image_size, image_size, 3), np.uint8))
+
+
 def _augmentation(
   name: str, image_size: int, options: Mapping[str, Any]
 ) -> Callable[[Example, np.random.Generator], Example]:
