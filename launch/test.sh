@@ -9,4 +9,5 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 prepare_environment
 cd "$ROOT"
-exec python -m pytest "$@"
+# By file, so that tests share the runs and models that their file makes; each process takes 5 GB.
+exec python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile "$@"
