@@ -275,7 +275,7 @@ def test_exhausted_and_closed_iterators_stay_empty(tree):
 
 
 def test_scripts_end_without_a_word_from_their_workers(tree, tmp_path):
-  """A script that parses no flags, keeps a batch and forgets to close the iterator."""
+  """A script that parses no flags, keeps batches, leaves one iterator open and exhausts another."""
   script = tmp_path / "script.py"
   script.write_text(f"""
 from hseg_jax.data import pipeline, sources
@@ -285,7 +285,14 @@ if __name__ == "__main__":
   batches = pipeline.train_batches(source, batch_size=2, image_size=32, augment="none",
     superpixels={NONE!r}, seed=0, start_step=0, num_workers=1)
   batch = next(batches)  # still there when the interpreter ends
-  print(batch["image"].shape)
+  for last in pipeline.eval_batches(source, batch_size=2, image_size=32, superpixels={NONE!r},
+                                    num_workers=1):
+    pass
+  print(batch["image"].shape, last["image"].shape)
 """)
   result = subprocess.run([sys.executable, script], capture_output=True, text=True)
-  assert (result.returncode, result.stdout, result.stderr) == (0, "(2, 32, 32, 3)\n", "")
+  assert (result.returncode, result.stdout, result.stderr) == (
+    0,
+    "(2, 32, 32, 3) (2, 32, 32, 3)\n",
+    "",
+  )

@@ -6,6 +6,7 @@ goes on from step k by asking for batches from step k.
 """
 
 import functools
+import gc
 import inspect
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -187,6 +188,8 @@ class _Batches(Iterator[Batch]):
 def _close(iterators: list[grain.DatasetIterator]) -> None:
   while iterators:
     iterators.pop().close()
+  # A cycle inside grain keeps the last batch, whose shared memory would outlive the interpreter.
+  gc.collect()
 
 
 def _start_worker(worker_index: int, worker_count: int) -> None:
