@@ -16,12 +16,12 @@ def match(
   """Bipartite soft matching: which tokens merge into which.
 
   Tokens at even positions (CLS first, which never merges) each look for the most similar token at
-  an odd position; the `num_merged` strongest pairs merge. Tokens of size zero merge first, for
-  nothing is lost with them.
+  an odd position; the `num_merged` strongest pairs merge. Tokens of size zero are nobody's
+  partner and merge only where no others are left to.
 
   Args:
     metric: what tokens are compared by, as the cosine.
-    sizes: how many tokens each token stands for.
+    sizes: how many tokens each token stands for; those of size zero come last.
     num_merged: r, at most half of the tokens without CLS.
 
   Returns:
@@ -31,8 +31,10 @@ def match(
   metric = jax.lax.stop_gradient(unit(metric.astype(jnp.float32)))
   even, odd = metric[:, ::2], metric[:, 1::2]
   scores = jnp.einsum("bnd,bmd->bnm", even, odd, precision=jax.lax.Precision.HIGHEST)
+  scores = jnp.where(sizes[:, None, 1::2] > 0, scores, -jnp.inf)
   partner = jnp.argmax(scores, axis=-1)
-  strength = jnp.where(sizes[:, ::2] > 0, scores.max(-1), jnp.inf).at[:, 0].set(-jnp.inf)
+  # No cosine is below -1, so empty tokens rank between all others and CLS.
+  strength = jnp.where(sizes[:, ::2] > 0, scores.max(-1), -2).at[:, 0].set(-jnp.inf)
   order = jnp.argsort(-strength, axis=-1)
   merged, kept = order[:, :num_merged], jnp.sort(order[:, num_merged:], axis=-1)
   return kept, merged, jnp.take_along_axis(partner, merged, axis=1)
@@ -41,8 +43,14 @@ def match(
 def merge(
   x: Float[Array, "b n d"], sizes: Float[Array, "b n"], metric: Float[Array, "b n e"], r: int
 ) -> tuple[Float[Array, "b m d"], Float[Array, "b m"]]:
-  """Merges `r` tokens into their partners as means weighted by size; returns tokens and sizes."""
+  """Merges `r` tokens into their partners as means weighted by size; returns tokens and sizes.
+
+  Tokens of size zero are moved behind all others, so that they change nothing for these.
+  """
   r = min(r, (x.shape[1] - 1) // 2)
+  order = jnp.argsort(sizes == 0, axis=1)
+  x, metric = (jnp.take_along_axis(each, order[..., None], axis=1) for each in (x, metric))
+  sizes = jnp.take_along_axis(sizes, order, axis=1)
   kept, merged, target = match(metric, sizes, r)
   # The sizes travel as one more feature, so that both are summed in one go.
   weighted = jnp.concatenate([x * sizes[..., None], sizes[..., None]], axis=-1)
@@ -89,8 +97,8 @@ class Tome(Vit):
   Attributes (besides those of `Vit`; `remat` has no effect):
     num_segments: n, how many superpixel ids there may be.
     num_merged: r, tokens merged in each block.
-    empty_segments: "mask" gives tokens without pixels the size zero, so that they are not attended
-      to and merge first; "attend" lets them take part as the reference does.
+    empty_segments: "mask" gives tokens without pixels the size zero, so that the others fare as if
+      there were none; "attend" lets them take part. NOTE(reference): it does the latter.
 
   Source: section 4.4 of the paper; `moco-v3/models/tome_suppix.py` of the reference.
   """
