@@ -13,7 +13,13 @@ import pytest
 import hseg_jax
 from hseg_jax.errors import UserError
 from hseg_jax.interop import torch_weights
-from hseg_jax.models.segments import interpolated_mean
+from hseg_jax.models.segments import (
+  compose,
+  hard_assignment,
+  interpolated_mean,
+  segment_mean,
+  shrink_labels,
+)
 from hseg_jax.preprocessing import normalize
 
 TINY = dict(
@@ -72,6 +78,20 @@ def interpolated(grid, size, method):
   return interpolated_mean(jnp.asarray(grid), labels, size[0] * size[1], method)[0]
 
 
+def segment_means(name, grids, labels, num_segments):
+  """The label map that the model averages over, and the means of features and positions."""
+  if CLASSES[name][1].get("segment_mean") == "bilinear":
+    means = [
+      interpolated_mean(grid, labels, num_segments, method)[0]
+      for grid, method in zip(grids, ("bilinear", "bicubic"), strict=True)
+    ]
+    return {"y_used": labels, "seg_x": means[0], "seg_pos": means[1]}
+  labels = shrink_labels(labels, *grids[0].shape[1:3])
+  grids = [jnp.broadcast_to(grid, grids[0].shape) for grid in grids]
+  means = [segment_mean(grid, labels, num_segments)[0] for grid in grids]
+  return {"y_used": labels, "seg_x": means[0], "seg_pos": means[1]}
+
+
 def check_case(name, arrays, case):
   """Compares everything that a case stores and the port computes; returns what was compared."""
   here = {key[2:]: x for key, x in arrays.items() if key.startswith(f"{case}/")}
@@ -85,11 +105,17 @@ def check_case(name, arrays, case):
   called = lambda *path: functools.reduce(lambda tree, key: tree[key], path, inside)["__call__"][0]
 
   stem = called("stem")
+  table = jnp.asarray(variables["params"]["position"]["table"])[None]
   ours = {"stem": stem}
+  ours |= segment_means(name, (stem, table), jnp.asarray(here["y"]), num_segments)
+  ours["in_tokens1"] = ours["seg_x"] + ours["seg_pos"]
   for i, (level, cls) in enumerate(zip(out.levels, out.cls_tokens, strict=True)):
     n = i + 1
     ours |= {f"block{n}": level.tokens, f"logit{n}": level.logits, f"centroid{n}": level.centroids}
     ours |= {f"cls{n}": cls, f"cls_x{n}": called(f"stage_{i}")}
+    label = hard_assignment(level.logits, level.cluster_mask)
+    ours[f"label{n}_{n + 1}"] = label
+    ours[f"label1_{n + 1}"] = compose(ours[f"label1_{n}"], label) if i else label
     ours |= {f"node_features{n}": called(f"pool_{i}", "nodes")}
     ours |= {f"fc1_{n}": called(f"pool_{i}", "expand"), f"padding_mask{n}": ~level.mask}
     if i:
@@ -97,18 +123,18 @@ def check_case(name, arrays, case):
     if f"sampled_inds{n}" in here:
       sure = here[f"fps_margin{n}"] > 1e-5
       np.testing.assert_array_equal(level.sampled[sure], here[f"sampled_inds{n}"][sure])
-  if name == "cast_seg_deit":
-    fused = np.concatenate([out.features[:, None], out.logits], axis=1)
-    ours |= {"out": fused, "fusion_cls": out.features, "fusion_block": out.logits}
+  ours["out"] = out.logits
+  if name.startswith("cast_seg"):
+    fused = called("fusion")
+    ours |= {"fusion_cls": fused[:, 0], "fusion_block": fused[:, 1:]}
   else:
-    ours["out"] = out.logits
+    ours["out4"] = out.features
+  if name == "cast_seg_deit":
+    ours["out"] = np.concatenate([out.features[:, None], out.logits], axis=1)
   if "stem_up_c4" in here and here["stem_up_c4"].shape[1] != stem.shape[1]:
     size = here["stem_up_c4"].shape[1:3]
     ours["stem_up_c4"] = interpolated(stem[..., :4], size, "bilinear")
-    table = variables["params"]["position"]["table"][None, ..., :4]
-    ours["pos_up_c4"] = interpolated(table, size, "bicubic")
-  if "final_norm" in here and name in ("cast", "cast_deit"):
-    ours["out4"] = out.features if model.num_classes == 0 else here["final_norm"][:, 0]
+    ours["pos_up_c4"] = interpolated(table[..., :4], size, "bicubic")
   compared = sorted(set(ours) & set(here))
   for key in compared:
     assert_close(ours[key], here[key], f"{name} {case}/{key}")
@@ -122,6 +148,21 @@ def test_forward_equals_the_reference(golden, name):
   for case in cases:
     compared = check_case(name, arrays, case)
     assert {"out", "logit1", "logit2", "logit3"} <= set(compared)
+
+
+@pytest.mark.parametrize("name", ["cast", "cast_seg_deit"])
+def test_fewer_ids_give_the_reference_fewer_tokens(shared, name):
+  # Alone in its batch, an image whose ids end at 39 has 40 tokens.
+  with np.load(shared / "golden" / f"{name}_tiny.npz") as archive:
+    arrays = dict(archive)
+  model, apply = forward(name, 40)
+  variables = torch_weights.convert(state_dict_of(arrays), model)
+  variables.pop("unused", None)
+  out, _ = apply(variables, image_of(arrays)[:1], arrays["b/y"][:1])
+  found = out.logits
+  if name == "cast_seg_deit":
+    found = np.concatenate([out.features[:, None], out.logits], axis=1)
+  assert_close(found, arrays["b0_alone/out"], name)
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -238,6 +279,34 @@ def test_every_wrong_key_is_named():
     torch_weights.convert(state, model)
   for word in ("norm.bias", "blocks.2.attn.qkv.weight", "surprise", "cls_token (1, 1, 3)"):
     assert word in str(caught.value)
+
+
+def test_a_wrong_projector_is_named():
+  model, _, state = small_state(num_classes=0)
+  widths = {"head": (48, 6, 6, 4), "predictor": (4, 6, 4)}
+  heads = {}
+  for key, sizes in widths.items():
+    for i, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+      heads[f"{key}.{3 * i}.weight"] = np.zeros((outputs, inputs), np.float16)
+      last = i == len(sizes) - 2
+      for name in ("running_mean", "running_var") + ("weight", "bias") * (not last):
+        heads[f"{key}.{3 * i + 1}.{name}"] = np.zeros(outputs, np.float16)
+  container = {key: x for key, x in heads.items() if key.startswith("predictor")}
+  encoder = state | {key: x for key, x in heads.items() if key.startswith("head")}
+  for name in ("base_encoder", "momentum_encoder"):
+    container |= {f"module.{name}.{key}": x for key, x in encoder.items()}
+  trees = torch_weights.convert_moco(container, model)
+  assert {x.dtype for x in jax.tree.leaves(trees)} == {np.dtype(np.float32)}
+  for key, value, words in (
+    ("predictor.4.running_var", None, "missing: predictor.4.running_var"),
+    ("predictor.6.weight", np.zeros((2, 2)), "unexpected: predictor.6.weight"),
+    ("predictor.0.weight", np.zeros((6, 5)), r"predictor.0.weight \(6, 5\) instead of \(6, 4\)"),
+    ("module.momentum_encoder.head.3.weight", np.zeros((6, 7)), r"\(6, 7\) instead of \(6, 6\)"),
+  ):
+    wrong = {**container, key: value}
+    wrong = {name: x for name, x in wrong.items() if x is not None}
+    with pytest.raises(UserError, match=words):
+      torch_weights.convert_moco(wrong, model)
 
 
 @pytest.mark.parametrize(

@@ -181,12 +181,8 @@ def convert_moco(state_dict: StateDict, model: Model) -> dict[str, Any]:
   online = _moco_encoder(state_dict, model, "online")
   target = _moco_encoder(state_dict, model, "target")
   stripped = {key.removeprefix("module."): np.asarray(x) for key, x in state_dict.items()}
-  table = projector_table("predictor", "predictor", 2)
-  wanted = {key for entry in table for key in entry.keys}
-  missing = sorted(wanted - set(stripped))
-  if missing:
-    raise UserError(f"The state dict does not fit the model (missing: {', '.join(missing)}).")
-  predictor = unflatten(_read(stripped, table))
+  projection_dim = online["params"]["projector"]["fc_2"]["kernel"].shape[1]
+  predictor = _read_mlp(stripped, "predictor", "predictor", 2, projection_dim)
   return {
     "params": {**online["params"], **predictor["params"]},
     "batch_stats": {**online["batch_stats"], **predictor["batch_stats"]},
@@ -197,24 +193,29 @@ def convert_moco(state_dict: StateDict, model: Model) -> dict[str, Any]:
 def _moco_encoder(state_dict: StateDict, model: Model, encoder: str) -> dict[str, Any]:
   """{"params", "batch_stats"} of {encoder, projector} of one of the two encoders."""
   backbone = convert(state_dict, model, encoder=encoder, head="drop")
-  state = encoder_state(state_dict, encoder)
-  table = projector_table("projector", "head", 3)
-  heads = {k for k in state if k.startswith("head.") and not k.endswith("num_batches_tracked")}
-  missing = sorted({key for entry in table for key in entry.keys} - heads)
-  unexpected = sorted(heads - {key for entry in table for key in entry.keys})
-  if missing or unexpected:
-    raise UserError(
-      f"The {encoder} encoder's head is not MoCo's projector (missing: {', '.join(missing)}; "
-      f"unexpected: {', '.join(unexpected)})."
-    )
-  projector = unflatten(_read(state, table))
-  return {
-    collection: {
-      "encoder": backbone[collection],
-      "projector": projector[collection]["projector"],
-    }
-    for collection in ("params", "batch_stats")
+  projector = _read_mlp(encoder_state(state_dict, encoder), "projector", "head", 3, model.dim)
+  return {name: {"encoder": backbone[name], **projector[name]} for name in projector}
+
+
+def _read_mlp(
+  state: StateDict, path: str, key: str, num_layers: int, in_features: int
+) -> dict[str, Any]:
+  """{"params", "batch_stats"} of MoCo's projector or predictor, whose layers may have any width."""
+  table = projector_table(path, key, num_layers)
+  state = {
+    name: np.asarray(x, np.float32)
+    for name, x in state.items()
+    if name.startswith(f"{key}.") and not name.endswith("num_batches_tracked")
   }
+  widths = [len(state.get(f"{key}.{3 * i}.weight", ())) for i in range(num_layers)]
+  inputs = [in_features, *widths]
+  expected = {}
+  for entry in table:
+    i = int(entry.keys[0].split(".")[1]) // 3
+    is_weight = entry.layout == "linear"
+    expected[entry.keys[0]] = (widths[i], inputs[i]) if is_weight else (widths[i],)
+  _check(state, expected, [entry.keys for entry in table])
+  return unflatten(_read(state, table))
 
 
 def export_torch(variables: Mapping[str, Any], model: Model) -> dict[str, np.ndarray]:
