@@ -21,10 +21,10 @@ INFO = "model.json"
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
-  """A nested dict of arrays -> "/"-joined names, sorted."""
+  """A nested dict of arrays -> "/"-joined names."""
   flat = {}
-  for key in sorted(tree):
-    value, name = tree[key], f"{prefix}{key}"
+  for key, value in tree.items():
+    name = f"{prefix}{key}"
     flat |= flatten(value, f"{name}/") if isinstance(value, Mapping) else {name: np.asarray(value)}
   return flat
 

@@ -28,8 +28,6 @@ def segment_sum(
   values: Float[Array, "b p *d"], ids: Int[Array, "b p"], num_segments: int
 ) -> Float[Array, "b n *d"]:
   """Sums `values` over the `p` positions of each segment; ids outside [0, num_segments) drop."""
-  # Negative ids would wrap around, as in numpy; only ids that are too large are dropped.
-  ids = jnp.where(ids < 0, num_segments, ids)
   return jax.vmap(functools.partial(jax.ops.segment_sum, num_segments=num_segments))(values, ids)
 
 
@@ -66,15 +64,12 @@ def taps(size: int, target: int, method: str) -> list[tuple[np.ndarray, np.ndarr
     A list of (int64 `[target]` indices, float32 `[target]` weights).
   """
   source = (np.arange(target, dtype=np.float64) + 0.5) * (size / target) - 0.5
+  low = np.floor(source).astype(np.int64)
+  fraction = source - low
   if method == "bilinear":
-    source = np.maximum(source, 0)
-    low = np.minimum(np.floor(source).astype(np.int64), size - 1)
-    fraction = source - low
     found = [(low, 1 - fraction), (low + 1, fraction)]
   else:
     a = -0.75
-    low = np.floor(source).astype(np.int64)
-    fraction = source - low
     far = lambda x: ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
     near = lambda x: ((a + 2) * x - (a + 3)) * x * x + 1
     found = [
@@ -83,6 +78,7 @@ def taps(size: int, target: int, method: str) -> list[tuple[np.ndarray, np.ndarr
       (low + 1, near(1 - fraction)),
       (low + 2, far(2 - fraction)),
     ]
+  # Beyond the border every tap reads the border cell.
   return [(np.clip(index, 0, size - 1), weight.astype(np.float32)) for index, weight in found]
 
 
