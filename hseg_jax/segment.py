@@ -21,6 +21,7 @@ from hseg_jax.superpixels import grid, seeds
 
 _MAX_BATCH = 16
 _SIDES_PER_OCTAVE = 8  # long sides that images between 1:1 and 1:2 are resized to
+_SUPERPIXELS = {"method": "seeds", "bins": 5, "iterations": 15}  # the reference's, supervised
 
 
 class Segmenter:
@@ -40,7 +41,7 @@ class Segmenter:
     model: Any,
     variables: Mapping[str, Any],
     *,
-    superpixels: Mapping[str, Any],
+    superpixels: Mapping[str, Any] | None = None,
     class_names: Sequence[str] = (),
     size: int | None = None,
   ):
@@ -51,7 +52,8 @@ class Segmenter:
         with are fine: no parameter depends on their number.
       variables: {"params": ..., "batch_stats": ...}.
       superpixels: `method` ("seeds" or "grid"), `num_segments`, the most there may be in an image,
-        and for SEEDS `bins` and `iterations`.
+        and for SEEDS `bins` and `iterations`. What is not given is as in supervised training, with
+        as many superpixels as the model has room for.
       class_names: one for each class of the model's head.
       size: short side of what the model sees, in pixels, a multiple of its stride; the model's own
         image size if None.
@@ -60,9 +62,11 @@ class Segmenter:
       UserError: the model has no levels, or the options do not suit it.
     """
     self.size = min(model.image_size) if size is None else size
+    defaults = {**_SUPERPIXELS, "num_segments": model.num_segments}
+    superpixels = {**defaults, **(superpixels or {})}
     _check_options(model, superpixels, class_names, self.size)
     self.class_names = tuple(class_names)
-    self._superpixels = dict(superpixels)
+    self._superpixels = superpixels
     self._stride = model.stride
     model = model.clone(num_segments=max(model.num_segments, superpixels["num_segments"]))
     self._variables = jax.device_put(dict(variables))
@@ -108,10 +112,11 @@ class Segmenter:
     )
 
   def __call__(self, image: np.ndarray | Sequence[Any]) -> Hierarchy | list[Hierarchy]:
-    """Segments an image, or each of a list.
+    """Segments an image, or each of a batch.
 
     Args:
-      image: RGB in [0, 255], uint8 `[h, w, 3]`, or a list of such images, whose sizes may differ.
+      image: RGB in [0, 255], uint8 `[h, w, 3]`; or `[b, h, w, 3]`, or a list of images, whose sizes
+        may differ.
 
     Returns:
       The hierarchy at the image's own resolution, or a list of them. Features: level l has the
@@ -121,9 +126,9 @@ class Segmenter:
     Raises:
       UserError: something is no such image, or too small for its superpixels.
     """
-    if not isinstance(image, Sequence):
-      return self._segment([image])[0]
-    return self._segment(image)
+    if isinstance(image, Sequence) or np.ndim(image) == 4:
+      return self._segment(list(image))
+    return self._segment([image])[0]
 
   def _segment(self, images: Sequence[Any]) -> list[Hierarchy]:
     for image in images:

@@ -151,10 +151,18 @@ def test_compiles_once_for_images_of_like_shape(traced):
   assert traced[1:] == [(4, 48, 32, 3)]
 
 
-def test_large_lists_go_in_batches(traced, monkeypatch):
+def test_superpixels_are_as_in_supervised_training_unless_told(traced):
+  model, variables = built()
+  plain = segment.Segmenter(model, variables)
+  image = photograph(0, 64, 64)
+  expected = seeds.segment(image, model.num_segments, bins=5, iterations=15)
+  np.testing.assert_array_equal(plain(image).segments, expected)
+
+
+def test_many_images_go_in_batches(traced, monkeypatch):
   monkeypatch.setattr(segment, "_MAX_BATCH", 2)
   fresh = segment.Segmenter(*built(), superpixels=SEEDS)
-  images = [photograph(i, 32, 32) for i in range(5)]
+  images = np.stack([photograph(i, 32, 32) for i in range(5)])
   found = fresh(images)
   assert traced == [(2, 32, 32, 3), (1, 32, 32, 3)]
   for image, hierarchy in zip(images, found, strict=True):
