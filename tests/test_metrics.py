@@ -27,6 +27,7 @@ def test_top_k_gives_a_constant_output_no_credit():
   assert not metrics.top_k(jnp.zeros((3, 3)), label, 1).any()
   assert metrics.top_k(jnp.zeros((3, 3)), label, 3).all()
   assert not metrics.top_k(jnp.zeros((2, 3)), jnp.array([-1, 3]), 3).any()
+  assert not metrics.top_k(jnp.full((3, 3), jnp.nan), label, 2).any()
 
 
 def test_confusion_and_iou():
