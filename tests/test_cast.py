@@ -73,6 +73,18 @@ def test_room_for_more_segments_changes_nothing(form):
   assert not np.asarray(b.levels[0].tokens[:, 12:]).any()
 
 
+def test_statistics_of_the_fusion_leave_empty_segments_out():
+  _, variables, image = built("seg_pretrain")
+  found = []
+  for num_segments in (12, 20):
+    fields = {**TINY, "num_segments": num_segments, "pool_dropout": 0.0, "fusion_dropout": 0.0}
+    model = hseg_jax.create_model("cast_tiny_seg", **fields)
+    apply = jax.jit(functools.partial(model.apply, train=True, mutable=["batch_stats"]))
+    found.append(apply(variables, image, labels(1, present=7))[1]["batch_stats"]["fusion"]["norm"])
+  np.testing.assert_allclose(found[1]["mean"], found[0]["mean"], atol=1e-5)
+  np.testing.assert_allclose(found[1]["var"], found[0]["var"], atol=1e-5)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_batch_mates_do_not_matter(form):
   apply, variables, image = built(form)
@@ -162,20 +174,19 @@ def test_losses_reach_the_last_pool_only_when_asked(train_last_pool):
   assert np.any(grads["cls_token"]) and not np.any(grads["position"]["table"])
 
 
-def test_dropout_and_drop_path_are_on_in_training_only():
-  model = hseg_jax.create_model("cast_tiny", **TINY, drop_path=0.5)
-  image = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
-  variables = model.init(jax.random.key(1), image, labels(0), train=False)
+@pytest.mark.parametrize("field", ["drop_path", "pool_dropout", "fusion_dropout"])
+def test_each_dropout_is_on_in_training_only(field):
+  _, variables, image = built("seg_pretrain")
 
-  @jax.jit
-  def train(key):
-    out, _ = model.apply(
-      variables, image, labels(0), train=True, rngs={"dropout": key}, mutable=["batch_stats"]
-    )
-    return out.features
+  def draws(rate, train):
+    rates = {"drop_path": 0.0, "pool_dropout": 0.0, "fusion_dropout": 0.0, field: rate}
+    model = hseg_jax.create_model("cast_tiny_seg", **TINY, **rates)
+    rngs, mutable = {"dropout": jax.random.key(0)}, ["batch_stats"]
+    apply = functools.partial(model.apply, train=train, rngs=rngs, mutable=mutable)
+    return "random_bits" in str(jax.make_jaxpr(apply)(variables, image, labels(0)))
 
-  assert np.abs(train(jax.random.key(0)) - train(jax.random.key(1))).max() > 1e-3
-  np.testing.assert_array_equal(train(jax.random.key(0)), train(jax.random.key(0)))
+  assert draws(0.5, train=True)
+  assert not draws(0.5, train=False) and not draws(0.0, train=True)
 
 
 def test_outputs_of_the_segmentation_forms():

@@ -61,6 +61,7 @@ def test_only_one_file_builds_a_mesh():
     if ast.unparse(node.func).startswith("jax")
   }
   assert calls == {"training/sharding.py"}
+  assert files_importing("jax.sharding.Mesh") | files_importing("jax.make_mesh") <= calls
 
 
 def test_config_dicts_stay_at_the_door():

@@ -96,6 +96,7 @@ def test_sgd_adds_decay_to_the_gradient_and_keeps_momentum():
   for wanted in (-0.1 * 2.0, -0.1 * (0.9 * 2.0 + 2.0)):
     updates, state = tx.update(like(1.0), state, PARAMS)
     np.testing.assert_allclose(updates["block"]["kernel"], wanted, rtol=1e-5)
+    np.testing.assert_allclose(updates["block"]["bias"], wanted / 2, rtol=1e-5)  # no decay
 
 
 def test_lars_scales_matrices_by_their_trust_ratio():

@@ -7,7 +7,7 @@ import pytest
 
 import hseg_jax
 from hseg_jax.models.position import sincos_table
-from hseg_jax.models.vit import Attention, drop_path_rates
+from hseg_jax.models.vit import Attention, DropPath, drop_path_rates
 
 
 def test_attention_ignores_invalid_keys():
@@ -39,6 +39,11 @@ def test_sincos_table_is_the_published_formula():
     [np.sin(2 * omega), np.cos(2 * omega), np.sin(4 * omega), np.cos(4 * omega)]
   )
   np.testing.assert_allclose(table[2, 4], expected, atol=1e-6)
+
+
+def test_drop_path_drops_whole_examples():
+  out = DropPath(0.5).apply({}, jnp.ones((32, 3, 2)), True, rngs={"dropout": jax.random.key(0)})
+  assert {(one.min(), one.max()) for one in np.asarray(out)} == {(0, 0), (2, 2)}
 
 
 def test_drop_path_ramps_up():
