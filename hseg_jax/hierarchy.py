@@ -67,6 +67,7 @@ class Hierarchy:
     parent. Without any valid token the whole image is one region. A pixel that belongs to no
     segment takes the segment of the nearest pixel that has one (Euclidean). Segments without
     pixels and clusters without members drop out, and the ids close up in their old order.
+    NOTE(reference): it takes the cluster of the invalid token itself, which saw no pixel.
 
     Args:
       segments: superpixel of every pixel; ids outside `[0, len(assignments[0]))` are no segment.

@@ -51,10 +51,10 @@ class Cast(nn.Module):
     drop_path: rate at the last block, ramped up linearly from 0.
     pool_dropout: inside the poolings.
     weight_init: "moco" or "deit", how the weights start (`create_model` calls it `init`).
-    empty_segments: "mask" ignores tokens without pixels, "attend" lets them take part as the
-      reference does.
+    empty_segments: "mask" ignores tokens without pixels, "attend" lets them take part.
+      NOTE(reference): it does the latter, and stops where there are fewer tokens than clusters.
     train_last_pool: whether losses reach the last pooling; the features then include the mean of
-      its centroids.
+      its centroids. NOTE(reference): it never trains this pooling of its classification models.
     dtype: of the computation; parameters, sampling, cosines and means are float32.
     remat: recompute each block in the backward pass instead of keeping its activations.
 

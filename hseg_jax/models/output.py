@@ -9,7 +9,8 @@ class Level(struct.PyTreeNode):
 
   Attributes:
     tokens: after the stage's last block, before any norm; zero where `mask` is False.
-    mask: True for tokens that stand for a segment with pixels.
+    mask: True for tokens that stand for a segment with pixels. NOTE(reference): its padding masks
+      are True for the others.
     logits: 5 times the cosine of token and cluster centre, in [-5, 5], finite everywhere.
     assignment: softmax of `logits` over valid clusters; rows of valid tokens sum to one, the
       others are zero.

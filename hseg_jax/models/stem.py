@@ -13,6 +13,7 @@ def batch_norm(train: bool, *, name: str, dtype: str, affine: bool = True) -> nn
   """Batch normalisation with PyTorch's constants.
 
   NOTE(reference): the running variance is the biased one here, PyTorch keeps the unbiased one.
+  Statistics are those of the global batch here; there too, save in supervised training.
   """
   return nn.BatchNorm(
     use_running_average=not train,
