@@ -26,8 +26,8 @@ def test_the_defaults_pass():
 @pytest.mark.parametrize("name", settings._RANGES)
 def test_every_number_is_kept_within_its_range(name):
   low, high = settings._RANGES[name]
-  for value in (low, high):
+  for value in (low, min(high, 1e9)):
     settings.check_ranges(with_value(name, value))
-  for value in (low - 1e-9, math.nan, *([] if high == math.inf else [high + 0.5])):
+  for value in (low - 1e-9, math.nan, high + 0.5):
     with pytest.raises(UserError, match=f"^{name} is .*must be"):
       settings.check_ranges(with_value(name, value))
