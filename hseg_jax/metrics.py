@@ -16,11 +16,11 @@ def masked_mean(
 def top_k(logits: Float[Array, "b c"], label: Int[Array, " b"], k: int) -> Bool[Array, " b"]:
   """Whether each label is among the `k` largest logits.
 
-  Ties count against the label; labels outside `[0, c)` are never hit.
+  Ties and NaN count against the label; labels outside `[0, c)` are never hit.
   """
   own = jnp.take_along_axis(logits, jnp.clip(label, 0, logits.shape[1] - 1)[:, None], axis=1)
   others = jnp.arange(logits.shape[1])[None] != label[:, None]
-  rank = jnp.sum((logits >= own) & others, axis=1)
+  rank = jnp.sum(~(logits < own) & others, axis=1)
   return (rank < k) & (label >= 0) & (label < logits.shape[1])
 
 
