@@ -138,11 +138,7 @@ class Checkpointer:
 
   def _put_aside(self, step: int, error: Exception) -> None:
     source = self.folder / str(step)
-    logging.warning(
-      "Checkpoint %s cannot be read (%s) and is put aside; the one before it is used.",
-      source,
-      type(error).__name__,
-    )
+    _warn_unreadable(source, error)
     if self._read_only:
       return
     multihost_utils.sync_global_devices(f"unreadable_{step}")
@@ -157,6 +153,11 @@ class Checkpointer:
     """Waits for what is still being written."""
     self._manager.wait_until_finished()
     self._manager.close()
+
+
+def _warn_unreadable(path: pathlib.Path, error: Exception) -> None:
+  reason = type(error).__name__
+  logging.warning("Checkpoint %s cannot be read (%s) and is passed over.", path, reason)
 
 
 def restore_from(workdir: str | pathlib.Path, wanted: TrainState) -> TrainState:
@@ -180,13 +181,13 @@ def load(workdir: str | pathlib.Path, step: int | None = None) -> dict[str, Any]
 
   Args:
     workdir: the run's folder.
-    step: which checkpoint; the newest where None.
+    step: which checkpoint; the newest readable one where None.
 
   Returns:
     A dict with the fields of `TrainState`.
 
   Raises:
-    UserError: there is no such checkpoint.
+    UserError: there is no such checkpoint, or it cannot be read.
   """
   folder = _folder(workdir)
   steps = sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit())
@@ -198,8 +199,12 @@ def load(workdir: str | pathlib.Path, step: int | None = None) -> dict[str, Any]
     options=ocp.CheckpointManagerOptions(read_only=True),
     item_handlers={_ITEM: ocp.PyTreeCheckpointHandler()},
   )
-  step = steps[-1] if step is None else step
-  tree = manager.item_metadata(step)[_ITEM].tree
-  as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-  arguments = ocp.args.Composite(**{_ITEM: ocp.args.PyTreeRestore(restore_args=as_numpy)})
-  return manager.restore(step, args=arguments)[_ITEM]
+  for candidate in reversed(steps) if step is None else [step]:
+    try:
+      tree = manager.item_metadata(candidate)[_ITEM].tree
+      as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+      arguments = ocp.args.Composite(**{_ITEM: ocp.args.PyTreeRestore(restore_args=as_numpy)})
+      return manager.restore(candidate, args=arguments)[_ITEM]
+    except Exception as error:  # as in `Checkpointer.restore`
+      _warn_unreadable(folder / str(candidate), error)
+  raise UserError(f"None of the checkpoints asked for in {folder} can be read.")
