@@ -132,6 +132,15 @@ def test_without_any_readable_checkpoint_the_run_stops(tmp_path):
     restore(tmp_path, make()[1])
 
 
+def test_two_runs_do_not_share_a_folder(tmp_path):
+  first = checkpoint.Checkpointer(tmp_path)
+  with pytest.raises(UserError, match="Another process trains in"):
+    checkpoint.Checkpointer(tmp_path)
+  checkpoint.Checkpointer(tmp_path, read_only=True).close()
+  first.close()
+  checkpoint.Checkpointer(tmp_path).close()
+
+
 def test_load_passes_over_what_it_cannot_read(tmp_path, caplog):
   save(tmp_path, 5, 10)
   (tmp_path / "checkpoints/10/state/_METADATA").unlink()

@@ -3,6 +3,8 @@
 A run's checkpoints are the folders `WORKDIR/checkpoints/STEP`.
 """
 
+import fcntl
+import os
 import pathlib
 import shutil
 from typing import Any
@@ -44,6 +46,22 @@ def _mismatch(saved: PyTree, wanted: PyTree) -> str | None:
   return f"it has {surplus[0]}, the run has none" if surplus else None
 
 
+def _claim(folder: pathlib.Path) -> int:
+  """Keeps other runs out of a folder until the descriptor is closed or this process is gone."""
+  folder.mkdir(parents=True, exist_ok=True)
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as error:
+    os.close(descriptor)
+    raise UserError(
+      f"Another process trains in {folder.parent}; wait for its end or choose a new workdir."
+    ) from error
+  except OSError:
+    pass  # a file system without locks
+  return descriptor
+
+
 class Checkpointer:
   """Saves every so many steps and on preemption, keeps the latest few, restores the newest.
 
@@ -66,9 +84,15 @@ class Checkpointer:
       every_steps: a checkpoint is due at every multiple of it.
       keep: how many of the latest checkpoints stay.
       read_only: another run's folder: nothing in it is touched.
+
+    Raises:
+      UserError: another process trains there.
     """
     self._read_only = read_only
     self.folder = _folder(workdir)
+    # Opening it removes what is half written: by an earlier process, never by a living one.
+    is_owner = not read_only and jax.process_index() == 0
+    self._claim = _claim(self.folder) if is_owner else None
     self._manager = ocp.CheckpointManager(
       self.folder,
       options=ocp.CheckpointManagerOptions(
@@ -153,6 +177,8 @@ class Checkpointer:
     """Waits for what is still being written."""
     self._manager.wait_until_finished()
     self._manager.close()
+    if self._claim is not None:
+      os.close(self._claim)
 
 
 def _warn_unreadable(path: pathlib.Path, error: Exception) -> None:
