@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from ml_collections import ConfigDict
 
 from configs import common
 from hseg_jax import settings
@@ -21,6 +22,19 @@ def with_value(name, value):
 
 def test_the_defaults_pass():
   settings.check_ranges(common.base().to_dict())
+
+
+def numbers(config, prefix=""):
+  """Dotted names of the fields that hold numbers; the models check theirs themselves."""
+  for key in set(config) - {"model"}:
+    if config.get_type(key) in (int, float):
+      yield prefix + key
+    elif config.get_type(key) is ConfigDict:
+      yield from numbers(config[key], f"{prefix}{key}.")
+
+
+def test_no_number_goes_without_a_range():
+  assert set(numbers(common.base())) == settings._RANGES.keys()
 
 
 @pytest.mark.parametrize("name", settings._RANGES)
