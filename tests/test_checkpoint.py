@@ -130,6 +130,7 @@ def test_without_any_readable_checkpoint_the_run_stops(tmp_path):
       file.write_bytes(b"")
   with pytest.raises(UserError, match="None of the checkpoints"):
     restore(tmp_path, make()[1])
+  assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["5"]  # it may be the disk
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
