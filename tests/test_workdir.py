@@ -59,7 +59,9 @@ def test_metrics_go_on_where_the_checkpoint_is(tmp_path):
     writer.close()
   lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
   assert [(x["step"], x["train/loss"]) for x in lines] == [(0, 0), (1, 1), (2, 2), (3, 5), (4, 6)]
-  assert len(list((tmp_path / "summaries").iterdir())) == 2
+  summaries = [path.read_bytes() for path in (tmp_path / "summaries").iterdir()]
+  assert len(summaries) == 2
+  assert all(name in text for text in summaries for name in (b"val/top1", b"val/picture"))
   with (tmp_path / "metrics.jsonl").open("a") as file:
     file.write('{"step": 5, "val/top1": 0.9}\n{"step": 5, "val/to')
   assert workdir.last_metrics(tmp_path, step=4) == {"val/top1": 0.5}

@@ -131,8 +131,7 @@ class MetricWriter:
   def write_figures(self, step: int, figures: Mapping[str, np.ndarray]) -> None:
     """Writes pictures, uint8 `[h, w, 3]`, to TensorBoard."""
     if self._active and figures:
-      images = {name: picture[None] for name, picture in figures.items()}
-      self._summaries.write_images(step, images)
+      self._summaries.write_images(step, figures)
 
   def close(self) -> None:
     """Waits until everything is on disk."""
