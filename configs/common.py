@@ -91,6 +91,8 @@ def base() -> ConfigDict:
   c.init_from = ""  # a folder of exported weights to start from
   c.init_from_skip = ()  # top-level parts of the model that start anew, such as ("head",)
   c.allow_config_change = False  # go on in a workdir whose config differs
+  c.lock()  # a misspelt field is an error
+  c.evaluators.unlock()
   return c
 
 
@@ -164,7 +166,8 @@ def finish(config: ConfigDict, arg: str) -> ConfigDict:
     raise ValueError(f"{arg!r} is no form of this config; it has ':smoke' only.")
   if arg == "smoke":
     _shrink(config)
-  return config.lock()
+  config.evaluators.lock()
+  return config
 
 
 def _shrink(config: ConfigDict) -> None:

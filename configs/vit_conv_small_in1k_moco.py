@@ -14,6 +14,6 @@ from configs import cast_small_in1k_moco, common
 
 def get_config(arg: str = ""):
   """Returns the config; `arg` is "" or "smoke"."""
-  config = cast_small_in1k_moco.get_config().unlock()
+  config = cast_small_in1k_moco.get_config()
   common.as_vit(config, "vit_conv_small")
   return common.finish(config, arg)

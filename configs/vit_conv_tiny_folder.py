@@ -15,6 +15,6 @@ from configs import cast_tiny_folder, common
 
 def get_config(arg: str = ""):
   """Returns the config; `arg` is "" or "smoke"."""
-  config = cast_tiny_folder.get_config().unlock()
+  config = cast_tiny_folder.get_config()
   common.as_vit(config, "vit_conv_tiny")
   return common.finish(config, arg)

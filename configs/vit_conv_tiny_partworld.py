@@ -14,7 +14,7 @@ from configs import cast_tiny_partworld, common
 
 def get_config(arg: str = ""):
   """Returns the config; `arg` is "" or "smoke"."""
-  config = cast_tiny_partworld.get_config().unlock()
+  config = cast_tiny_partworld.get_config()
   common.as_vit(config, "vit_conv_tiny")
   config.evaluators.hierarchy.baselines = ()  # cast_tiny_partworld.py's run scores them
   return common.finish(config, arg)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from hseg_jax.errors import UserError
 from hseg_jax.experiment import Experiment
 from hseg_jax.interop import exported
 from hseg_jax.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from hseg_jax.settings import Settings
 from hseg_jax.training import checkpoint, sharding
 from hseg_jax.training import workdir as workdirs
 
@@ -28,6 +30,8 @@ def main(
 ) -> None:
   """Joins the processes, then evaluates."""
   sharding.initialize_distributed()
+  # There is nothing to save: SIGTERM, which jax has just learnt to catch, is to end the process.
+  signal.signal(signal.SIGTERM, signal.SIG_DFL)
   evaluate(config, workdir=workdir, weights=weights, out=out)
 
 
@@ -57,7 +61,7 @@ def evaluate(
   experiment = experiments.setup(config if isinstance(config, dict) else config.to_dict())
   evaluators = experiments.make_evaluators(experiment)
   if workdir is not None:
-    variables, step = load_run(workdir, experiment.objective)
+    variables, step, _ = load_run(workdir)
   else:
     flat, _ = exported.load_exported(weights)
     variables, step = exported.unflatten(flat), None
@@ -70,11 +74,20 @@ def evaluate(
   return metrics
 
 
-def load_run(workdir: str | pathlib.Path, objective: Any) -> tuple[Variables, int]:
-  """The model's variables in a run's newest checkpoint, averaged parameters first, and its step."""
+def load_run(workdir: str | pathlib.Path) -> tuple[Variables, int, Settings]:
+  """The model's variables in a run's newest checkpoint, their step, and the run's config.
+
+  The parameters are the averaged ones where there are such.
+
+  Raises:
+    UserError: `workdir` holds no run or no checkpoint.
+  """
+  settings = workdirs.read_config(workdir)
+  objective = experiments.make_objective(settings, experiments.make_model(settings), num_steps=1)
   state = checkpoint.load(workdir)
   params = state["params"] if state.get("ema") is None else state["ema"]
-  return objective.model_variables(params, state["batch_stats"] or {}), int(state["step"])
+  variables = objective.model_variables(params, state["batch_stats"] or {})
+  return variables, int(state["step"]), settings
 
 
 def _check_variables(variables: Variables, experiment: Experiment) -> None:
@@ -113,10 +126,7 @@ def export(workdir: str | pathlib.Path, out: str | pathlib.Path) -> None:
   Raises:
     UserError: `workdir` holds no run or no checkpoint.
   """
-  settings = workdirs.read_config(workdir)
-  model = experiments.make_model(settings)
-  objective = experiments.make_objective(settings, model, num_steps=1)
-  variables, step = load_run(workdir, objective)
+  variables, step, settings = load_run(workdir)
   info = {
     "name": settings["model"]["name"],
     "model": settings["model"],
@@ -126,10 +136,10 @@ def export(workdir: str | pathlib.Path, out: str | pathlib.Path) -> None:
       "std": IMAGENET_STD,
       "superpixels": settings["superpixels"],
     },
-    "class_names": settings["class_names"] if model.num_classes else [],
+    "class_names": settings["class_names"] if settings["model"]["num_classes"] else [],
     "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
     "step": step,
-    "metrics": workdirs.last_metrics(workdir),
+    "metrics": workdirs.last_metrics(workdir, step),
     "commit": workdirs.commit(),
     "config": settings,
   }

@@ -8,7 +8,7 @@ from hseg_jax.errors import UserError
 
 Settings = dict[str, Any]
 
-# The least and the most of every number that has such limits, both allowed.
+# The least and the most of every number that has such limits, both allowed; all are finite.
 _RANGES = {
   "seed": (0, 2**31 - 1),
   "batch_size": (1, math.inf),
@@ -57,6 +57,6 @@ def check_ranges(settings: Mapping[str, Any]) -> None:
     for key in name.split("."):
       value = value[key]
     # Not the other way round: NaN compares false with everything.
-    if value is not None and not low <= value <= high:
+    if value is not None and not (low <= value <= high and math.isfinite(value)):
       limits = f"at least {low}" if high == math.inf else f"between {low} and {high}"
       raise UserError(f"{name} is {value}; it must be {limits}.")

@@ -47,7 +47,7 @@ def make_train_step(
 
   Returns:
     `step(state, batch) -> (state, metrics)`; the old state's buffers are given away. The metrics
-    hold `loss` and `grad_norm`, the trained parameters' global norm before clipping.
+    hold `loss`, `grad_norm` before clipping and `param_norm` after the update.
   """
 
   def train_step(state: TrainState, batch: PyTree):
@@ -62,7 +62,8 @@ def make_train_step(
     new_state = new_state.replace(
       step=state.step + 1, params=params, opt_state=opt_state, ema=average
     )
-    return new_state, {"loss": loss, "grad_norm": optax.tree.norm(grads), **metrics}
+    norms = {"grad_norm": optax.tree.norm(grads), "param_norm": optax.tree.norm(params)}
+    return new_state, {"loss": loss, **norms, **metrics}
 
   return jax.jit(train_step, donate_argnums=0, out_shardings=placement)
 
@@ -109,10 +110,15 @@ def initialize_from(
     skip: top-level parts of the model that keep what they have, such as "head".
 
   Raises:
-    UserError: a tensor is missing, left over or has another shape.
+    UserError: a tensor is missing, left over or has another shape, or `skip` names no part.
   """
   variables = objective.model_variables(state.params, state.batch_stats)
-  weights = {name: w for name, w in weights.items() if name.split("/")[1] not in skip}
+  part = lambda name: f"{name}/".split("/")[1]
+  parts = {part(name) for name in weights} | {name for tree in variables.values() for name in tree}
+  if unknown := set(skip) - parts:
+    names = ", ".join(sorted(parts))
+    raise UserError(f"init_from_skip names {min(unknown)!r}; the parts are {names}.")
+  weights = {name: w for name, w in weights.items() if part(name) not in skip}
 
   def take(path: tuple, leaf: jax.Array) -> jax.Array:
     name = "/".join(key.key for key in path)
@@ -157,14 +163,14 @@ class Recorder:
     """Records what is pending, waiting for it.
 
     Raises:
-      UserError: the loss or the gradient is not finite.
+      UserError: the loss, the gradient or what it made of the parameters is not finite.
     """
     if self._pending is None:
       return
     step, on_device = self._pending
     self._pending = None
     metrics = {name: float(value) for name, value in jax.device_get(on_device).items()}
-    for name in ("loss", "grad_norm"):
+    for name in ("loss", "grad_norm", "param_norm"):
       if not np.isfinite(metrics[name]):
         raise UserError(
           f"The {name} became {metrics[name]} at step {step}; the last good checkpoint is in "

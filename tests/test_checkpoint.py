@@ -114,7 +114,8 @@ def test_a_truncated_newest_checkpoint_gives_way_to_the_one_before(tmp_path, cap
     assert equal(restored, make(step)[0]), file
     if step == 5:
       put_aside += 1
-      (warning,) = [r for r in caplog.records if "put aside" in r.message]
+      assert (broken / "checkpoints/10.unreadable").is_dir()
+      (warning,) = [r for r in caplog.records if "passed over" in r.message]
       assert str(pathlib.Path("checkpoints/10")) in warning.message
       save(broken, 10)  # the run reaches that step again
       assert restore(broken, wanted)[1] == 10
@@ -129,6 +130,29 @@ def test_without_any_readable_checkpoint_the_run_stops(tmp_path):
       file.write_bytes(b"")
   with pytest.raises(UserError, match="None of the checkpoints"):
     restore(tmp_path, make()[1])
+  assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["5"]  # it may be the disk
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+  first = checkpoint.Checkpointer(tmp_path)
+  with pytest.raises(UserError, match="Another process trains in"):
+    checkpoint.Checkpointer(tmp_path)
+  checkpoint.Checkpointer(tmp_path, read_only=True).close()
+  first.close()
+  checkpoint.Checkpointer(tmp_path).close()
+
+
+def test_load_passes_over_what_it_cannot_read(tmp_path, caplog):
+  save(tmp_path, 5, 10)
+  (tmp_path / "checkpoints/10/state/_METADATA").unlink()
+  (tmp_path / "checkpoints/15").mkdir()
+  assert equal(checkpoint.load(tmp_path)["params"], make(5)[0].params)
+  assert [r.message.split()[1][-2:] for r in caplog.records if "passed over" in r.message] == [
+    "15",
+    "10",
+  ]
+  with pytest.raises(UserError, match="asked for"):
+    checkpoint.load(tmp_path, step=10)
 
 
 def test_another_run_is_only_read(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from hseg_jax.data import sources
 from hseg_jax.data.partworld import PartWorld
+from hseg_jax.errors import UserError
 from hseg_jax.evaluators import classification
 from hseg_jax.models.output import CastOutput
 from hseg_jax.training import sharding
@@ -15,6 +16,8 @@ from hseg_jax.training import sharding
 
 class Oracle:
   """Ranks the classes by distance from a number that the image's first pixel holds."""
+
+  num_classes = 16
 
   def apply(self, variables, image, segments, train):
     assert not train and segments is None
@@ -69,6 +72,12 @@ def test_loss_is_the_mean_cross_entropy():
   logits = -np.abs(np.arange(16)[None] - (np.arange(9) % 10)[:, None]).astype(np.float64)
   wanted = np.mean(np.log(np.exp(logits).sum(1)))
   np.testing.assert_allclose(run(Numbers(9, offset=0), 4)["val/loss"], wanted, rtol=1e-3)
+
+
+def test_a_model_without_a_head_is_refused(monkeypatch):
+  monkeypatch.setattr(Oracle, "num_classes", 0)
+  with pytest.raises(UserError, match="a model with a head"):
+    run(Numbers(9, offset=0), 4)
 
 
 def test_it_runs_on_partworld():

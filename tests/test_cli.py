@@ -146,6 +146,11 @@ def test_broken_configs_are_refused(tmp_path, capsys):
   path = tmp_path / "broken.py"
   path.write_text("def get_config(arg):\n  return 1 / 0\n")
   assert "ZeroDivisionError" in train(capsys, tmp_path, config=str(path))
+  path.write_text("def get_config(arg):\n  pass\n")
+  assert "get_config returns no ConfigDict" in train(capsys, tmp_path, config=str(path))
+  text = "from configs import common\ndef get_config(arg):\n  c = common.base()\n"
+  path.write_text(text + "  c.optimizer.learning_rat = 1\n  return c\n")
+  assert 'Did you mean "learning_rate"' in train(capsys, tmp_path, config=str(path))
   path.write_text("this is no Python")
   assert "SyntaxError" in train(capsys, tmp_path, config=str(path))
   assert "'tiny' is no form" in train(capsys, tmp_path, config=QUICK.replace("smoke", "tiny"))

@@ -118,6 +118,14 @@ def test_scores_are_those_of_scoring_over_all_images_and_padding_counts_nothing(
   assert "val/hierarchy/best/boundary_f" not in values
 
 
+def test_a_mesh_may_order_the_examples_as_it_likes(source):
+  place = functools.partial(sharding.to_global, mesh=sharding.make_mesh())
+  turned = lambda batch: place({name: values[::-1] for name, values in batch.items()})
+  options = dict(superpixels={"method": "none"}, baselines=())
+  found = dict(make(PixelVit(), source, to_global=turned, **options).run({}))
+  assert found == pytest.approx(dict(make(PixelVit(), source, **options).run({})))
+
+
 def test_baselines_are_scored_at_the_same_numbers_of_regions(source):
   values = dict(make(ModuloCast(), source).run({"logits": jnp.arange(16.0)}))
   for name in ("grid", "slic", "ward"):

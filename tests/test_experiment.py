@@ -25,7 +25,7 @@ def test_the_data_decides_the_head():
 
 
 def test_the_length_is_given_in_steps_or_in_epochs():
-  count = lambda **fields: experiment.count_steps(settings(**fields), 33)
+  count = lambda **fields: experiment.count_steps(settings(**fields), 39)
   assert count(num_steps=7) == 7
   assert count(num_steps=0, num_epochs=2.5) == 10  # of four whole batches of eight
   with pytest.raises(UserError, match="exactly one"):

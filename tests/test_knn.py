@@ -114,3 +114,9 @@ def test_the_bank_is_as_large_as_asked_for(monkeypatch):
 def test_an_unknown_input_is_refused():
   with pytest.raises(UserError, match="'edges'"):
     make(inputs=("edges",))
+
+
+@pytest.mark.parametrize("options", [{"num_neighbors": 0}, {"temperature": 0.0}])
+def test_impossible_numbers_are_refused(options):
+  with pytest.raises(UserError, match="must be positive"):
+    make(**options)

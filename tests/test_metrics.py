@@ -30,6 +30,11 @@ def test_top_k_gives_a_constant_output_no_credit():
   assert not metrics.top_k(jnp.full((3, 3), jnp.nan), label, 2).any()
 
 
+def test_top_k_gives_nan_no_credit():
+  logits = jnp.array([[jnp.nan] * 3, [jnp.nan, 1.0, 0.0], [0.0, 1.0, jnp.nan]])
+  np.testing.assert_array_equal(metrics.top_k(logits, jnp.array([0, 0, 1]), 1), [False] * 3)
+
+
 def test_confusion_and_iou():
   label = jnp.array([0, 0, 1, 1, 0, 0])
   prediction = jnp.array([0, 1, 1, 1, 1, 1])

@@ -111,6 +111,12 @@ def test_bfloat16_and_remat_keep_the_output(name, fields):
     (dict(name="cast_small", depths=(1, 1)), ["num_clusters", "depths"]),
     (dict(name="cast_small", num_heads=7), ["num_heads=7", "384"]),
     (dict(name="cast_small", dim=60, num_heads=12), ["dim=60"]),
+    (dict(name="vit_small", num_heads=0), ["num_heads=0", "positive"]),
+    (dict(name="cast_tiny", depths=(1, 1, 1, "a")), ["depths", "'a'"]),
+    (dict(name="vit_small", stem_strides=()), ["stem_strides=()"]),
+    (dict(name="vit_small", position_grid=(4,)), ["position_grid=(4,)"]),
+    (dict(name="cast_tiny", drop_path=1.5), ["drop_path=1.5"]),
+    (dict(name="vit_small", mlp_ratio=-1.0), ["mlp_ratio=-1.0"]),
   ],
 )
 def test_mistakes_are_named(arguments, words):

@@ -238,6 +238,13 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_
   assert lines(tmp_path)[-1]["step"] == 3
 
 
+def test_a_step_that_ruins_the_parameters_is_not_saved(tmp_path):
+  config = tiny_run.config("supervised", optimizer__learning_rate=1e38, checkpoint__every_steps=1)
+  with pytest.raises(UserError, match="param_norm became inf at step 1"):
+    train.train_and_evaluate(config, tmp_path)
+  assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"0"}
+
+
 def test_another_config_is_refused_by_name_unless_allowed(copy):
   config = tiny_run.config("supervised", optimizer__weight_decay=0.5, num_steps=6)
   with pytest.raises(UserError, match=r"num_steps \(4 -> 6\), optimizer.weight_decay"):
@@ -282,6 +289,26 @@ def test_init_from_takes_parameters_and_statistics_only(run, weights, objective,
   assert state.step == 0
 
 
+def test_a_run_of_another_objective_does_not_fit(run, tmp_path):
+  with pytest.raises(UserError, match="do not fit the config's model: params/head"):
+    evaluate.evaluate(tiny_run.config("contrastive"), workdir=run, out=tmp_path)
+
+
+def test_sigterm_ends_an_evaluation():
+  script = """
+import os, signal, time
+from hseg_jax import evaluate
+
+def forever(*args, **kwargs):
+  os.kill(os.getpid(), signal.SIGTERM)
+  time.sleep(60)
+
+evaluate.evaluate = forever
+evaluate.main({}, workdir=None, weights=None, out="")
+"""
+  assert subprocess.run([sys.executable, "-c", script]).returncode == -signal.SIGTERM
+
+
 def test_init_from_another_number_of_classes_wants_a_skip(run, weights, tmp_path):
   flat, _ = evaluate.exported.load_exported(weights)
   e = experiment.setup(tiny_run.config("supervised").to_dict())
@@ -297,6 +324,10 @@ def test_init_from_another_number_of_classes_wants_a_skip(run, weights, tmp_path
   surplus = flat | {"params/extra/kernel": np.zeros(3)}
   with pytest.raises(UserError, match="params/extra/kernel, which the model has not"):
     train.initialize_from(state, e.objective, surplus, skip=())
+  with pytest.raises(UserError, match="names 'haed'; the parts are .*head"):
+    train.initialize_from(state, e.objective, flat, skip=("haed",))
+  with pytest.raises(UserError, match="init_from has no "):
+    train.initialize_from(state, e.objective, {"weight": np.zeros(3)}, skip=())
 
 
 def test_a_changed_number_of_classes_is_refused(copy):

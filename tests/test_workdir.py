@@ -28,9 +28,10 @@ def test_a_config_is_compared_field_by_field(tmp_path):
 
 
 def test_a_damaged_config_is_named(tmp_path):
-  (tmp_path / "config.json").write_text('{"seed": 0')
-  with pytest.raises(UserError, match="config.json is damaged"):
-    workdir.check_config(tmp_path, CONFIG, allow_change=False)
+  for text in ('{"seed": 0', "[0]"):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match="config.json is damaged"):
+      workdir.check_config(tmp_path, CONFIG, allow_change=False)
 
 
 def test_a_config_is_replaced_whole_or_not_at_all(tmp_path):
@@ -58,6 +59,11 @@ def test_metrics_go_on_where_the_checkpoint_is(tmp_path):
     writer.close()
   lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
   assert [(x["step"], x["train/loss"]) for x in lines] == [(0, 0), (1, 1), (2, 2), (3, 5), (4, 6)]
-  assert len(list((tmp_path / "summaries").iterdir())) == 2
-  assert workdir.last_metrics(tmp_path) == {"val/top1": 0.5}
-  assert workdir.last_metrics(tmp_path / "nowhere") == {}
+  summaries = [path.read_bytes() for path in (tmp_path / "summaries").iterdir()]
+  assert len(summaries) == 2
+  assert all(name in text for text in summaries for name in (b"val/top1", b"val/picture"))
+  with (tmp_path / "metrics.jsonl").open("a") as file:
+    file.write('{"step": 5, "val/top1": 0.9}\n{"step": 5, "val/to')
+  assert workdir.last_metrics(tmp_path, step=4) == {"val/top1": 0.5}
+  assert workdir.last_metrics(tmp_path, step=5) == {"val/top1": 0.9}
+  assert workdir.last_metrics(tmp_path / "nowhere", step=5) == {}

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from hseg_jax import metrics
 from hseg_jax.data import pipeline
+from hseg_jax.errors import UserError
 from hseg_jax.preprocessing import normalize
 
 
@@ -35,7 +36,15 @@ class Evaluator:
       superpixels: as `data.pipeline.eval_batches` takes them.
       num_workers: processes that prepare batches.
       to_global: puts this host's part of a batch on the devices.
+
+    Raises:
+      UserError: the model has no head.
     """
+    if not model.num_classes:
+      raise UserError(
+        "The classification evaluator needs a model with a head, which contrastive learning does "
+        "not train; remove evaluators.classification from the config."
+      )
     self._to_global = to_global
     self._batches = lambda: pipeline.eval_batches(
       source,

@@ -126,9 +126,7 @@ class Evaluator:
     totals = collections.defaultdict(lambda: np.zeros(len(Tally())))
     baseline_totals = collections.defaultdict(lambda: np.zeros(len(Tally())))
     for batch in self._batches():
-      hierarchies = self._segment(variables, batch)
-      for i, hierarchy in enumerate(hierarchies):
-        example = {name: values[i] for name, values in batch.items()}
+      for example, hierarchy in self._segment(variables, batch):
         self._keep_picture(example, hierarchy)
         self._add(totals, example, self._model_maps(hierarchy))
         if self._baseline_totals is None:
@@ -146,20 +144,24 @@ class Evaluator:
       for i, e in enumerate(self.examples)
     }
 
-  def _segment(self, variables: Any, batch: Mapping[str, np.ndarray]) -> list[Hierarchy]:
-    """The hierarchies of this host's images."""
-    inputs = {name: batch[name] for name in ("image", "segments") if name in batch}
-    out = self._forward(variables, self._to_global(inputs))
-    # The global batch is the hosts' batches one after the other.
-    out = multihost_utils.process_allgather(out, tiled=True)
-    size, first = len(batch["image"]), jax.process_index() * len(batch["image"])
-    rows = [jax.tree.map(lambda values, i=i: values[first + i], out) for i in range(size)]
-    if "tokens" in rows[0]:
-      return [self._cluster_tokens(row) for row in rows]
-    return [
-      Hierarchy.from_assignments(segments, row["assignments"], (), row.get("probabilities"))
-      for segments, row in zip(batch["segments"], rows, strict=True)
-    ]
+  def _segment(
+    self, variables: Any, batch: Mapping[str, np.ndarray]
+  ) -> Iterator[tuple[dict[str, np.ndarray], Hierarchy]]:
+    """Yields this host's share of the examples and their hierarchies."""
+    batch = self._to_global(batch)
+    # Where a host's examples lie in the global batch is the mesh's business: they come back with
+    # what the model made of them.
+    found = multihost_utils.process_allgather((batch, self._forward(variables, batch)), tiled=True)
+    for i in range(jax.process_index(), len(found[0]["valid"]), jax.process_count()):
+      example, row = jax.tree.map(lambda values, i=i: values[i], found)
+      if "tokens" in row:
+        yield example, self._cluster_tokens(row)
+      else:
+        assignments, probabilities = row["assignments"], row.get("probabilities")
+        yield (
+          example,
+          Hierarchy.from_assignments(example["segments"], assignments, (), probabilities),
+        )
 
   def _cluster_tokens(self, row: Mapping[str, np.ndarray]) -> Hierarchy:
     side = -(-self._image_size // self._model.stride)

@@ -95,8 +95,13 @@ class Evaluator:
       inputs: what to compare: "features", and for comparison "pixels" and "histograms".
 
     Raises:
-      UserError: an unknown input.
+      UserError: an unknown input, or a number that makes no sense.
     """
+    if num_neighbors < 1 or not temperature > 0:
+      raise UserError(
+        f"knn.num_neighbors is {num_neighbors} and knn.temperature {temperature}; "
+        "both must be positive."
+      )
     unknown = set(inputs) - {"features", *BASELINES}
     if unknown:
       raise UserError(

@@ -67,6 +67,9 @@ _CHOICES = {
   "dtype": ("float32", "bfloat16", "float16"),
 }
 
+_COUNTS = ("dim", "num_heads", "pool_num_heads", "depths", "num_segments", "num_clusters")
+_COUNTS += ("stem_strides", "position_grid")
+
 
 def nearest_name(name: str, names) -> str:
   """A hint for an error message: the closest of `names`, or all of them."""
@@ -110,6 +113,18 @@ def _check(name: str, fields: dict) -> None:
   for key, choices in _CHOICES.items():
     if fields.get(key, choices[0]) not in choices:
       raise UserError(f"{key}={fields[key]!r} is not one of {', '.join(choices)} (model {name!r}).")
+  for key in _COUNTS:
+    value = fields.get(key, 1)
+    entries = value if isinstance(value, tuple) else (value,)
+    if not entries or not all(isinstance(entry, int) and entry > 0 for entry in entries):
+      raise UserError(f"{key}={value!r} is not made of positive integers (model {name!r}).")
+  if len(fields["position_grid"]) != 2:
+    raise UserError(f"position_grid={fields['position_grid']!r} is not two numbers.")
+  for key in ("drop_path", "pool_dropout", "fusion_dropout"):
+    if not 0 <= fields.get(key, 0) < 1:
+      raise UserError(f"{key}={fields[key]} is no rate in [0, 1) (model {name!r}).")
+  if not fields.get("mlp_ratio", 4) > 0:
+    raise UserError(f"mlp_ratio={fields['mlp_ratio']} is not positive (model {name!r}).")
   depths, clusters = fields["depths"], fields.get("num_clusters")
   if clusters is not None and len(depths) != len(clusters):
     raise UserError(

@@ -3,6 +3,9 @@
 A run's checkpoints are the folders `WORKDIR/checkpoints/STEP`.
 """
 
+import contextlib
+import fcntl
+import os
 import pathlib
 import shutil
 from typing import Any
@@ -44,6 +47,22 @@ def _mismatch(saved: PyTree, wanted: PyTree) -> str | None:
   return f"it has {surplus[0]}, the run has none" if surplus else None
 
 
+def _claim(folder: pathlib.Path) -> int:
+  """Keeps other runs out of a folder until the descriptor is closed or this process is gone."""
+  folder.mkdir(parents=True, exist_ok=True)
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as error:
+    os.close(descriptor)
+    raise UserError(
+      f"Another process trains in {folder.parent}; wait for its end or choose a new workdir."
+    ) from error
+  except OSError:
+    pass  # a file system without locks
+  return descriptor
+
+
 class Checkpointer:
   """Saves every so many steps and on preemption, keeps the latest few, restores the newest.
 
@@ -66,9 +85,15 @@ class Checkpointer:
       every_steps: a checkpoint is due at every multiple of it.
       keep: how many of the latest checkpoints stay.
       read_only: another run's folder: nothing in it is touched.
+
+    Raises:
+      UserError: another process trains there.
     """
     self._read_only = read_only
     self.folder = _folder(workdir)
+    # Opening it removes what is half written: by an earlier process, never by a living one.
+    is_owner = not read_only and jax.process_index() == 0
+    self._claim = _claim(self.folder) if is_owner else None
     self._manager = ocp.CheckpointManager(
       self.folder,
       options=ocp.CheckpointManagerOptions(
@@ -107,8 +132,8 @@ class Checkpointer:
   def restore(self, wanted: TrainState) -> TrainState | None:
     """Restores the newest readable checkpoint.
 
-    An unreadable one (a machine died while its disk was full, say) is put aside with a warning
-    and the one before it is taken.
+    Unreadable ones (a machine died while its disk was full, say) are passed over with a warning,
+    and put aside once an older one turned out to be readable.
 
     Args:
       wanted: the state's shapes with shardings; checkpoints move between numbers of devices.
@@ -119,44 +144,47 @@ class Checkpointer:
     Raises:
       UserError: the checkpoint is another model's, or none of the checkpoints is readable.
     """
-    steps = sorted(self._manager.all_steps(), reverse=True)
-    for step in steps:
+    unreadable = []
+    for step in sorted(self._manager.all_steps(), reverse=True):
       try:
         saved = self._manager.item_metadata(step)[_ITEM].tree
         problem = _mismatch(saved, wanted)
         if problem is None:
           arguments = ocp.args.Composite(**{_ITEM: ocp.args.StandardRestore(wanted)})
-          return self._manager.restore(step, args=arguments)[_ITEM]
+          state = self._manager.restore(step, args=arguments)[_ITEM]
       except Exception as error:  # orbax and its storage have no common class for broken files
-        self._put_aside(step, error)
+        _warn_unreadable(self.folder / str(step), error)
+        unreadable.append(step)
         continue
-      raise UserError(f"Checkpoint {self.folder / str(step)} does not fit this run: {problem}.")
-    if steps:
-      remedy = "" if self._read_only else "; they are put aside: the same command starts anew"
-      raise UserError(f"None of the checkpoints in {self.folder} can be read{remedy}.")
+      if problem is not None:
+        raise UserError(f"Checkpoint {self.folder / str(step)} does not fit this run: {problem}.")
+      if unreadable and not self._read_only:
+        self._put_aside(unreadable)
+      return state
+    if unreadable:
+      raise UserError(f"None of the checkpoints in {self.folder} can be read; take a new workdir.")
     return None
 
-  def _put_aside(self, step: int, error: Exception) -> None:
-    source = self.folder / str(step)
-    logging.warning(
-      "Checkpoint %s cannot be read (%s) and is put aside; the one before it is used.",
-      source,
-      type(error).__name__,
-    )
-    if self._read_only:
-      return
-    multihost_utils.sync_global_devices(f"unreadable_{step}")
-    if jax.process_index() == 0:
-      aside = source.with_name(f"{step}.unreadable")
+  def _put_aside(self, steps: list[int]) -> None:
+    multihost_utils.sync_global_devices("unreadable")
+    for step in steps if jax.process_index() == 0 else ():
+      aside = self.folder / f"{step}.unreadable"
       shutil.rmtree(aside, ignore_errors=True)
-      source.rename(aside)
-    multihost_utils.sync_global_devices(f"put_aside_{step}")
+      (self.folder / str(step)).rename(aside)
+    multihost_utils.sync_global_devices("put_aside")
     self._manager.reload()
 
   def close(self) -> None:
     """Waits for what is still being written."""
     self._manager.wait_until_finished()
     self._manager.close()
+    if self._claim is not None:
+      os.close(self._claim)
+
+
+def _warn_unreadable(path: pathlib.Path, error: Exception) -> None:
+  reason = type(error).__name__
+  logging.warning("Checkpoint %s cannot be read (%s) and is passed over.", path, reason)
 
 
 def restore_from(workdir: str | pathlib.Path, wanted: TrainState) -> TrainState:
@@ -167,9 +195,8 @@ def restore_from(workdir: str | pathlib.Path, wanted: TrainState) -> TrainState:
   """
   state = None
   if _folder(workdir).is_dir():
-    checkpointer = Checkpointer(workdir, read_only=True)
-    state = checkpointer.restore(wanted)
-    checkpointer.close()
+    with contextlib.closing(Checkpointer(workdir, read_only=True)) as checkpointer:
+      state = checkpointer.restore(wanted)
   if state is None:
     raise UserError(f"{workdir} holds no checkpoint to resume from.")
   return state
@@ -180,26 +207,30 @@ def load(workdir: str | pathlib.Path, step: int | None = None) -> dict[str, Any]
 
   Args:
     workdir: the run's folder.
-    step: which checkpoint; the newest where None.
+    step: which checkpoint; the newest readable one where None.
 
   Returns:
     A dict with the fields of `TrainState`.
 
   Raises:
-    UserError: there is no such checkpoint.
+    UserError: there is no such checkpoint, or it cannot be read.
   """
   folder = _folder(workdir)
   steps = sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit())
   if not steps or (step is not None and step not in steps):
     wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
     raise UserError(f"{workdir} holds {wanted}; its steps: {steps or 'none'}.")
-  manager = ocp.CheckpointManager(
+  with ocp.CheckpointManager(
     folder,
     options=ocp.CheckpointManagerOptions(read_only=True),
     item_handlers={_ITEM: ocp.PyTreeCheckpointHandler()},
-  )
-  step = steps[-1] if step is None else step
-  tree = manager.item_metadata(step)[_ITEM].tree
-  as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-  arguments = ocp.args.Composite(**{_ITEM: ocp.args.PyTreeRestore(restore_args=as_numpy)})
-  return manager.restore(step, args=arguments)[_ITEM]
+  ) as manager:
+    for candidate in reversed(steps) if step is None else [step]:
+      try:
+        tree = manager.item_metadata(candidate)[_ITEM].tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        arguments = ocp.args.Composite(**{_ITEM: ocp.args.PyTreeRestore(restore_args=as_numpy)})
+        return manager.restore(candidate, args=arguments)[_ITEM]
+      except Exception as error:  # as in `Checkpointer.restore`
+        _warn_unreadable(folder / str(candidate), error)
+  raise UserError(f"None of the checkpoints asked for in {folder} can be read.")

@@ -46,8 +46,7 @@ def _names(path: tuple) -> list[str]:
 
 
 def _is_matrix(path: tuple, leaf: jax.Array) -> bool:
-  names = _names(path)
-  return leaf.ndim > 1 and names[-1] not in ("bias", "cls_token") and "position" not in names
+  return leaf.ndim > 1 and "position" not in _names(path)
 
 
 def decay_mask(params: PyTree, decay: str) -> PyTree:

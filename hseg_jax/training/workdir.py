@@ -79,10 +79,13 @@ def make_folder(path: str | pathlib.Path) -> None:
 def write_config(workdir: str | pathlib.Path, config: Mapping[str, Any]) -> None:
   """Writes `workdir/config.json` from the first process, whole or not at all."""
   if jax.process_index() == 0:
-    folder = pathlib.Path(workdir)
-    partial = folder / "config.json.partial"
-    partial.write_text(json.dumps(config, indent=2) + "\n")
-    partial.replace(folder / "config.json")
+    _replace(pathlib.Path(workdir) / "config.json", json.dumps(config, indent=2) + "\n")
+
+
+def _replace(path: pathlib.Path, text: str) -> None:
+  partial = path.with_name(f"{path.name}.partial")
+  partial.write_text(text)
+  partial.replace(path)
 
 
 def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
@@ -95,7 +98,10 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
   if not path.exists():
     raise UserError(f"{workdir} holds no run: it has no config.json.")
   try:
-    return json.loads(path.read_text())
+    config = json.loads(path.read_text())
+    if not isinstance(config, dict):
+      raise ValueError("no fields")
+    return config
   except ValueError as error:
     raise UserError(f"{path} is damaged ({error}); choose a new workdir.") from error
 
@@ -112,7 +118,7 @@ class MetricWriter:
     path = folder / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     kept = [line for line in lines if _is_until(line, start_step)]
-    path.write_text("".join(line + "\n" for line in kept))
+    _replace(path, "".join(line + "\n" for line in kept))
     self._file = path.open("a", buffering=1)
     self._summaries = _summary_writer(folder / "summaries")
 
@@ -125,8 +131,7 @@ class MetricWriter:
   def write_figures(self, step: int, figures: Mapping[str, np.ndarray]) -> None:
     """Writes pictures, uint8 `[h, w, 3]`, to TensorBoard."""
     if self._active and figures:
-      images = {name: picture[None] for name, picture in figures.items()}
-      self._summaries.write_images(step, images)
+      self._summaries.write_images(step, figures)
 
   def close(self) -> None:
     """Waits until everything is on disk."""
@@ -153,12 +158,13 @@ def _summary_writer(folder: pathlib.Path) -> Any:
   return metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(folder)))
 
 
-def last_metrics(workdir: str | pathlib.Path) -> dict[str, float]:
-  """The newest value of every metric of evaluation that a run has written."""
+def last_metrics(workdir: str | pathlib.Path, step: int) -> dict[str, float]:
+  """The newest value, at `step` or before, of every metric of evaluation that a run has written."""
   path = pathlib.Path(workdir) / "metrics.jsonl"
   values: dict[str, float] = {}
   for line in path.read_text().splitlines() if path.exists() else []:
-    values |= {name: v for name, v in json.loads(line).items() if not name.startswith("train/")}
+    if _is_until(line, step):
+      values |= {name: v for name, v in json.loads(line).items() if not name.startswith("train/")}
   values.pop("step", None)
   return values
 
