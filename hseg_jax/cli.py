@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import pathlib
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -176,7 +177,7 @@ def _log_plainly() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs a command; returns 0, or 2 after one line on a mistake of the user's."""
+  """Runs a command; returns 0, 2 after one line on a mistake of the user's, or 130 after Ctrl-C."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # tensorflow greets at length
   _log_plainly()
   try:
@@ -184,6 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   except UserError as error:
     print(f"hseg: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
+  except KeyboardInterrupt:
+    return 128 + signal.SIGINT
   return 0
 
 

@@ -203,7 +203,10 @@ def count_steps(settings: Settings, num_examples: int) -> int:
       f"num_steps={num_steps} and num_epochs={num_epochs}: exactly one must be positive."
     )
   per_epoch = max(num_examples // settings["batch_size"], 1)
-  return num_steps or round(num_epochs * per_epoch)
+  count = num_steps or round(num_epochs * per_epoch)
+  if count < 1:
+    raise UserError(f"num_epochs={num_epochs} is not even one batch; a pass has {per_epoch}.")
+  return count
 
 
 def example_batch(settings: Settings) -> dict[str, jax.ShapeDtypeStruct]:

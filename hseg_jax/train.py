@@ -238,12 +238,9 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> TrainState:
       return state
     writer = workdirs.MetricWriter(workdir, start_step=start_step)
     try:
-      state = loop(experiment, state, start_step, is_done, checkpointer, writer, evaluators)
+      return loop(experiment, state, start_step, is_done, checkpointer, writer, evaluators)
     finally:
       writer.close()
-    if int(jax.device_get(state.step)) == experiment.num_steps and jax.process_index() == 0:
-      write_report(experiment, state, workdir, evaluators)
-    return state
   finally:
     checkpointer.close()
 
@@ -251,7 +248,7 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> TrainState:
 def write_report(
   experiment: Experiment,
   state: TrainState,
-  workdir: str | pathlib.Path,
+  workdir: pathlib.Path,
   evaluators: Mapping[str, Any],
 ) -> None:
   """Writes `workdir/report.html` with the pictures of the evaluators that have examples."""
@@ -305,6 +302,9 @@ def loop(
     # The finer metrics, such as val/hierarchy/level_1/covering, are for the files.
     shown = [f"{name} {value:.4f}" for name, value in metrics.items() if name.count("/") == 1]
     print_once("  ".join([f"evaluation at step {step}", *shown]))
+    # Before the last checkpoint, whose presence says that there is nothing left to do.
+    if step == num_steps and jax.process_index() == 0:
+      write_report(experiment, state, checkpointer.folder.parent, evaluators)
 
   for step in range(start_step, num_steps + 1):
     is_new, is_last = step > start_step or not is_done, step == num_steps

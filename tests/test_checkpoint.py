@@ -142,6 +142,12 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
   checkpoint.Checkpointer(tmp_path).close()
 
 
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
+  (tmp_path / "checkpoints").write_text("")
+  with pytest.raises(UserError, match="checkpoints cannot be written"):
+    checkpoint.Checkpointer(tmp_path)
+
+
 def test_load_passes_over_what_it_cannot_read(tmp_path, caplog):
   save(tmp_path, 5, 10)
   (tmp_path / "checkpoints/10/state/_METADATA").unlink()

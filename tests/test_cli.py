@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -201,3 +202,9 @@ def test_an_error_of_the_programs_is_not_hidden(monkeypatch):
   with pytest.raises(ZeroDivisionError):
     cli.main([])
   assert issubclass(UserError, ValueError)
+
+
+def test_an_interrupt_ends_without_a_traceback(capsys, monkeypatch):
+  monkeypatch.setattr(cli, "_run", mock.Mock(side_effect=KeyboardInterrupt))
+  assert cli.main([]) == 130
+  assert capsys.readouterr().err == ""

@@ -30,6 +30,8 @@ def test_the_length_is_given_in_steps_or_in_epochs():
   assert count(num_steps=0, num_epochs=2.5) == 10  # of four whole batches of eight
   with pytest.raises(UserError, match="exactly one"):
     count(num_steps=0)
+  with pytest.raises(UserError, match="not even one batch"):
+    count(num_steps=0, num_epochs=0.01)
 
 
 @pytest.mark.parametrize("objective", ["supervised", "contrastive"])

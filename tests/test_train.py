@@ -71,6 +71,9 @@ def test_a_run_leaves_what_it_promises(run):
   assert list((run / "summaries").iterdir())
   report = (run / "report.html").read_text()
   assert "val/top1" in report and "multiply-adds per image" in report
+  # Whoever kills the run between the two has it go on, and so the report is never missing.
+  last_checkpoint = (run / "checkpoints" / "4").stat()
+  assert (run / "report.html").stat().st_mtime_ns < last_checkpoint.st_mtime_ns
 
 
 def test_running_again_reuses_a_finished_run(copy):
