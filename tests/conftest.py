@@ -1,6 +1,7 @@
-"""What every test runs under: four fake devices, no silent rank promotion, fixed paths."""
+"""What every test runs under: four fake devices, a shared cache of compilations, fixed paths."""
 
 import os
+import tempfile
 
 # Before jax is imported anywhere: four devices, so that sharding is real in every test, and little
 # optimisation, since tests compile far more than they compute.
@@ -10,6 +11,12 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# The processes of one test run, and those that tests start, compile nothing twice.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+  compilations = tempfile.TemporaryDirectory(prefix="hseg_compilations_")
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = compilations.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 import pathlib
 

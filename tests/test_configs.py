@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from PIL import Image
 
 from hseg_jax import experiment, train
@@ -26,15 +25,6 @@ def load(name, **fields):
   config = importlib.import_module(f"configs.{name}").get_config(fields.pop("arg", ""))
   config.update_from_flattened_dict({key.replace("__", "."): v for key, v in fields.items()})
   return config
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compilation_cache(tmp_path_factory):
-  """Configs that differ in their data only are compiled once."""
-  jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax")))
-  yield
-  jax.config.update("jax_compilation_cache_dir", None)
-  reset_cache()
 
 
 def make_folder(root, num_classes=16, num_images=1):

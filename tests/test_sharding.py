@@ -61,7 +61,9 @@ def test_a_lone_machine_becomes_a_cluster_of_one(monkeypatch):
   found = calls(monkeypatch, ValueError("coordinator_address should be defined."))
   sharding.initialize_distributed()
   (address,), options = found[1]
+  patience = options.pop("heartbeat_timeout_seconds")
   assert address.startswith("localhost:") and options == {"num_processes": 1, "process_id": 0}
+  assert patience > 30 * 24 * 3600  # a suspended process must not take itself for dead
 
 
 def test_the_errors_of_a_cluster_are_not_swallowed(monkeypatch):

@@ -15,6 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from hseg_jax.errors import UserError
 
 AXIS = "data"
+_A_YEAR = 365 * 24 * 3600
 
 
 def _free_port() -> int:
@@ -44,7 +45,12 @@ def initialize_distributed() -> None:
     # The one thing jax says where it found no cluster. Every other error means a broken cluster.
     if num_processes is not None or "coordinator_address should be defined" not in str(error):
       raise
-    jax.distributed.initialize(f"localhost:{_free_port()}", num_processes=1, process_id=0)
+    jax.distributed.initialize(
+      f"localhost:{_free_port()}",
+      num_processes=1,
+      process_id=0,
+      heartbeat_timeout_seconds=_A_YEAR,  # a machine that slept is to go on
+    )
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
