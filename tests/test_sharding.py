@@ -78,6 +78,12 @@ def test_the_errors_of_a_cluster_are_not_swallowed(monkeypatch):
   assert found == [((), {"num_processes": 2, "process_id": 1})]
 
 
+def test_a_number_of_processes_that_is_none_is_named(monkeypatch):
+  monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
+  with pytest.raises(UserError, match="JAX_NUM_PROCESSES is 'two'"):
+    sharding.initialize_distributed()
+
+
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
   script = """

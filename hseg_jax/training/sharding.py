@@ -25,7 +25,10 @@ def _free_port() -> int:
 
 
 def _from_environment(name: str) -> int | None:
-  return int(os.environ[name]) if name in os.environ else None
+  value = os.environ.get(name)
+  if value is not None and not value.isdecimal():
+    raise UserError(f"The environment variable {name} is {value!r}; it must be a number.")
+  return None if value is None else int(value)
 
 
 def initialize_distributed() -> None:
@@ -35,6 +38,9 @@ def initialize_distributed() -> None:
   hosts started by hand name themselves by `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and
   `JAX_PROCESS_ID`. A lone machine becomes a cluster of one: only then does SIGTERM lead to a
   saved step.
+
+  Raises:
+    UserError: one of these variables is no number.
   """
   num_processes = _from_environment("JAX_NUM_PROCESSES")
   try:
