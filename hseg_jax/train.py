@@ -188,7 +188,7 @@ class Recorder:
     schedule = self._experiment.schedule(np.float32(step - 1))
     values["train/learning_rate"] = float(jax.device_get(schedule))
     line = [f"step {step}/{self._experiment.num_steps}"]
-    line += [f"{name} {value:.3f}" for name, value in metrics.items()]
+    line += [f"{name} {value:.3f}" for name, value in metrics.items() if "norm" not in name]
     if self._timed_steps:
       rate = self._timed_steps / (time.monotonic() - self._clock)
       images = rate * self._experiment.settings["batch_size"]
