@@ -76,13 +76,14 @@ def test_ward_merges_only_regions_that_touch():
 
 
 def test_kmeans_nests_and_depends_on_its_seed_alone():
-  tokens = np.random.default_rng(1).normal(size=(5, 4, 8)).astype(np.float32)
+  # Alike, so that random first labels have nearly equal prototypes, which lose their members.
+  tokens = np.random.default_rng(1).normal(3.0, size=(5, 4, 8)).astype(np.float32)
   first = kmeans.segment(tokens, (40, 32), COUNTS, seed=3)
   again = kmeans.segment(tokens, (40, 32), COUNTS, seed=3)
   other = kmeans.segment(tokens, (40, 32), COUNTS, seed=4)
   for labels, same, count in zip(first, again, COUNTS, strict=True):
-    assert labels.shape == (40, 32) and labels.max() < count
-    assert_contiguous(labels, labels.max() + 1)
+    assert labels.shape == (40, 32)
+    assert_contiguous(labels, count)
     np.testing.assert_array_equal(labels, same)
   assert_nested(first)
   assert any((a != b).any() for a, b in zip(first, other, strict=True))
@@ -108,14 +109,17 @@ def test_kmeans_upsamples_as_bilinear_interpolation_does():
   np.testing.assert_allclose(weights[0] @ grid_values @ weights[1].T, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(1, 4))
 def test_kmeans_equals_the_reference_recipe(seed):
-  """Thirty plain rounds of M step (normalised sum) and E step (arg-max product), then compose."""
-  tokens = np.random.default_rng(seed).normal(size=(3, 3, 6)).astype(np.float32)
-  maps = kmeans.segment(tokens, (3, 3), (5, 3), seed=seed)
+  """Thirty plain rounds of M step (normalised sum) and E step (arg-max product), then compose.
+
+  From these seeds no cluster loses all its members, which is where the two differ.
+  """
+  tokens = np.random.default_rng(seed).normal(size=(6, 6, 6)).astype(np.float32)
+  maps = kmeans.segment(tokens, (6, 6), (5, 2), seed=seed)
   rng = np.random.default_rng(seed)
-  vectors, expected = tokens.reshape(9, 6), np.arange(9)
-  for count in (5, 3):
+  vectors, expected = tokens.reshape(36, 6), np.arange(36)
+  for count in (5, 2):
     labels = rng.integers(count, size=len(vectors))
     for _ in range(30):
       sums = np.stack([vectors[labels == k].sum(axis=0) for k in range(count)])

@@ -19,16 +19,18 @@ def segment(
   seed: int,
   iterations: int = 30,
 ) -> tuple[Int32[np.ndarray, "h w"], ...]:
-  """Clusters the tokens of one image into at most so many regions, level above level.
+  """Clusters the tokens of one image into so many regions, level above level.
 
-  NOTE(reference): the initial labels are drawn from `seed` (the reference leaves them unseeded),
-  and the iterations end early once no label changes, which is the same result.
+  NOTE(reference): the initial labels are drawn from `seed` (the reference leaves them unseeded);
+  a cluster that loses all its members takes the vector that suits its own cluster least (there it
+  drops out, which leaves as little as half of the clusters); and the iterations end early once no
+  label changes, which is the same result.
 
   Args:
     tokens: grid of patch tokens after the last block, without CLS, before any norm.
     shape: height and width of the image in pixels, to which the grid is upsampled bilinearly.
-    num_regions: clusters of each level, finest first. Clusters that lose all their members drop
-      out, so that a level may have fewer.
+    num_regions: clusters of each level, finest first. A level has fewer where there are not so many
+      distinct vectors.
     seed: of the random initial labels.
     iterations: the most rounds of each clustering; 30 in the reference.
 
@@ -52,10 +54,15 @@ def _spherical_kmeans(
   vectors: Float[np.ndarray, "n d"], num_clusters: int, rng: np.random.Generator, iterations: int
 ) -> tuple[Int[np.ndarray, "n"], Float[np.ndarray, "k d"]]:
   """Labels without gaps, and the unit prototypes of the clusters that have members."""
+  lengths = np.maximum(np.linalg.norm(vectors, axis=1), 1e-12)
   labels = rng.integers(num_clusters, size=len(vectors))
   for _ in range(iterations):
     prototypes = _prototypes(vectors, labels, num_clusters)
-    moved = (vectors @ prototypes.T).argmax(axis=1)
+    products = vectors @ prototypes.T
+    moved = products.argmax(axis=1)
+    empty = np.setdiff1d(np.arange(num_clusters), moved)
+    worst = np.argsort(products.max(axis=1) / lengths)[: len(empty)]
+    moved[worst] = empty[: len(worst)]
     if np.array_equal(moved, labels):
       break
     labels = moved
