@@ -1,7 +1,6 @@
 """The training loop. `main` is what the command line calls; the rest works in a notebook."""
 
 import pathlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from hseg_jax.interop import exported
 from hseg_jax.training import checkpoint, sharding
 from hseg_jax.training import state as states
 from hseg_jax.training import workdir as workdirs
+from hseg_jax.training.recorder import Recorder, print_once
 from hseg_jax.training.state import TrainState
 from hseg_jax.viz import report
 
@@ -142,70 +142,6 @@ def initialize_from(
   return state if state.ema is None else state.replace(ema=jax.tree.map(jnp.copy, state.params))
 
 
-class Recorder:
-  """Reads each step's metrics one step late, so that the devices never wait for the host."""
-
-  def __init__(self, experiment: Experiment, writer: workdirs.MetricWriter, folder: Any):
-    self._experiment, self._writer, self._folder = experiment, writer, folder
-    self._pending = None
-    self._clock, self._timed_steps = None, 0  # starts behind the first step, which is compiled
-
-  def stop_clock(self) -> None:
-    """Leaves out of the speed what is done until the step after the next."""
-    self._clock = None
-
-  def push(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
-    """Takes the metrics of the step just dispatched and records those of the one before."""
-    self.flush()
-    self._pending = step, metrics
-
-  def flush(self) -> None:
-    """Records what is pending, waiting for it.
-
-    Raises:
-      UserError: the loss, the gradient or what it made of the parameters is not finite.
-    """
-    if self._pending is None:
-      return
-    step, on_device = self._pending
-    self._pending = None
-    metrics = {name: float(value) for name, value in jax.device_get(on_device).items()}
-    for name in ("loss", "grad_norm", "param_norm"):
-      if not np.isfinite(metrics[name]):
-        raise UserError(
-          f"The {name} became {metrics[name]} at step {step}; the last good checkpoint is in "
-          f"{self._folder}. A lower optimizer.learning_rate or an optimizer.clip_norm may help."
-        )
-    if self._clock is None:
-      self._clock, self._timed_steps = time.monotonic(), 0
-    else:
-      self._timed_steps += 1
-    if step % self._experiment.settings["log_every_steps"] == 0:
-      self._report(step, metrics)
-
-  def _report(self, step: int, metrics: dict[str, float]) -> None:
-    values = {f"train/{name}": value for name, value in metrics.items()}
-    schedule = self._experiment.schedule(np.float32(step - 1))
-    values["train/learning_rate"] = float(jax.device_get(schedule))
-    line = [f"step {step}/{self._experiment.num_steps}"]
-    line += [f"{name} {value:.3f}" for name, value in metrics.items() if "norm" not in name]
-    if self._timed_steps:
-      rate = self._timed_steps / (time.monotonic() - self._clock)
-      images = rate * self._experiment.settings["batch_size"]
-      values["train/images_per_second"] = images
-      minutes, seconds = divmod(round((self._experiment.num_steps - step) / rate), 60)
-      line += [f"{images:.0f} images/s", f"{minutes} min {seconds} s left"]
-      self._clock, self._timed_steps = time.monotonic(), 0
-    self._writer.write(step, values)
-    print_once("  ".join(line))
-
-
-def print_once(line: str) -> None:
-  """Prints a line from the first process."""
-  if jax.process_index() == 0:
-    print(line, flush=True)
-
-
 def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> TrainState:
   """Trains as the config says, going on where an earlier call in the same folder stopped.
 
@@ -291,7 +227,13 @@ def loop(
     ema=settings["optimizer"]["ema"],
     placement=sharding.replicated(experiment.mesh),
   )
-  recorder = Recorder(experiment, writer, checkpointer.folder)
+  recorder = Recorder(
+    writer,
+    settings,
+    num_steps=num_steps,
+    schedule=experiment.schedule,
+    checkpoints=checkpointer.folder,
+  )
   batches = experiments.train_batches(experiment, start_step)
 
   def evaluate(step: int) -> None:
