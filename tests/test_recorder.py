@@ -82,10 +82,13 @@ def test_what_stops_the_clock_is_left_out_of_the_speed(clock):
 
 
 @pytest.mark.parametrize("name", ["loss", "grad_norm", "param_norm"])
-def test_a_run_that_is_not_finite_stops(name):
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_run_that_is_not_finite_stops(name, value):
   writer = Writer()
   r = make(writer)
-  r.push(7, metrics(**{name: float("nan")}))
-  with pytest.raises(UserError, match=f"The {name} became nan at step 7; .* in run/checkpoints"):
+  r.push(7, metrics(**{name: float(value)}))
+  with pytest.raises(
+    UserError, match=f"The {name} became {value} at step 7; .* in run/checkpoints"
+  ):
     r.flush()
   assert writer.lines == []
