@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hseg_jax import cli, load_exported
+from hseg_jax import cli, config_file, load_exported
 from hseg_jax.errors import UserError
 from hseg_jax.training import sharding
 
@@ -98,7 +98,7 @@ def test_overrides_have_the_fields_type():
     "data.root=a=b",
     "optimizer.learning_rate=1e-2",
   ]
-  config = cli.load_config(str(CONFIGS / "cast_tiny_folder.py"), overrides)
+  config = config_file.load_config(str(CONFIGS / "cast_tiny_folder.py"), overrides)
   assert (config.batch_size, config.num_epochs, config.model.depths) == (8, 2.0, (1,))
   assert (config.model.remat, config.init_from_skip, config.data.root) == (True, ("head",), "a=b")
   assert config.optimizer.learning_rate == 0.01
