@@ -17,20 +17,22 @@ from configs import common
 def get_config(arg: str = ""):
   """Returns the config; `arg` is "" or "smoke"."""
   config = common.base()
-  config.batch_size = 128
-  config.num_epochs = 10.0
-  config.eval_every_steps = 195  # once per pass over 25,000 images
-  config.checkpoint.every_steps = 195
+  config.batch_size = 64
+  config.num_steps = 900
+  config.eval_every_steps = 150
+  config.checkpoint.every_steps = 150
   config.model.name = "cast_tiny"
   config.model.train_last_pool = True
+  config.model.pool_dropout = 0.0
   config.data.source = "folder"
   config.data.augment = "moco"
   config.data.min_scale = 0.2
   config.objective.name = "contrastive"
   config.objective.projection_dim = 128
   config.objective.hidden_dim = 512
-  config.optimizer.learning_rate = config.get_ref("batch_size").to_float() * 1e-3 / 128
-  config.optimizer.warmup_steps = 200
+  config.optimizer.name = "muon"
+  config.optimizer.learning_rate = 1e-3
+  config.optimizer.warmup_steps = 100
   config.optimizer.decay = "all"
-  config.evaluators.knn = common.knn(bank_size=25_000)
+  config.evaluators.knn = common.knn(bank_size=5000)
   return common.finish(config, arg)
