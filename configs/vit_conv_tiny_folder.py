@@ -6,8 +6,8 @@
 Everything but the model is cast_tiny_folder.py's; a ViT with as many parameters as CAST is
 `--config.model.dim=160`.
 
-Must reach: not measured yet.
-Cost: not measured yet.
+Must reach: 49.9 % val/top1 on 50 classes of Tiny-ImageNet (one seed).
+Cost: 105 minutes on one CPU core.
 """
 
 from configs import cast_tiny_folder, common
