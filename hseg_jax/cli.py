@@ -37,7 +37,7 @@ def _export(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
 
   del overrides
   _refuse_overwriting(pathlib.Path(arguments.out) / "model.json", arguments.force)
-  evaluate.export(arguments.workdir, arguments.out)
+  evaluate.export(arguments.workdir, arguments.out, torch=arguments.torch)
 
 
 def _import_torch(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
   export = command("export", _export, "Write a run's model as a folder of weights.")
   export.add_argument("--workdir", required=True, help="folder of the run")
   export.add_argument("--out", required=True, metavar="FOLDER", help="gets the weights")
+  export.add_argument("--torch", action="store_true", help="also as PyTorch weights")
   export.add_argument("--force", action="store_true", help="overwrite")
 
   torch = command("import-torch", _import_torch, "Turn a PyTorch checkpoint into weights of ours.")

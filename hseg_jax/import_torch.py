@@ -156,7 +156,7 @@ def _report(
     f"images of {info['preprocessing']['image_size']} pixels"
   )
   chosen = ", ".join(f"{field}={model[field]}" for field in unseen if field in model)
-  print(f"the weights do not tell, --set FIELD=VALUE would: {chosen}")
+  print(f"assumed, since weights do not tell; --set FIELD=VALUE changes it: {chosen}")
   for part, count in container.left_out.items():
     print(f"left out: {count} tensors of {part}")
   if unused:
