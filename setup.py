@@ -41,12 +41,14 @@ setuptools.setup(
     "pillow>=11",
     "matplotlib>=3.9",
     "safetensors>=0.5",
+    "ml-dtypes>=0.4",  # bfloat16 tensors in safetensors files
+    "pyyaml>=6",  # Segmenter's settings
     "jaxtyping>=0.3",
   ],
   extras_require={
     "gpu": ["jax[cuda12]>=0.10"],
     "tpu": ["jax[tpu]>=0.10"],
-    "torch": ["torch>=2.6"],  # reads published checkpoints for interop.torch_weights
+    "torch": ["torch>=2.6"],  # reads .pth files for hseg import-torch
     "dev": ["pytest>=8", "pytest-xdist>=3.6", "beartype>=0.20", "ruff>=0.14"],
   },
 )

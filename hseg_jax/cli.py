@@ -37,7 +37,25 @@ def _export(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
 
   del overrides
   _refuse_overwriting(pathlib.Path(arguments.out) / "model.json", arguments.force)
-  evaluate.export(arguments.workdir, arguments.out)
+  evaluate.export(arguments.workdir, arguments.out, torch=arguments.torch)
+
+
+def _import_torch(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+  from hseg_jax import import_torch
+
+  del overrides
+  _refuse_overwriting(pathlib.Path(arguments.out) / "model.json", arguments.force)
+  import_torch.import_torch(
+    arguments.checkpoint,
+    arguments.out,
+    name=arguments.model,
+    overrides=import_torch.parse_overrides(arguments.set),
+    encoder=arguments.encoder,
+    ema=arguments.ema,
+    image_size=arguments.image_size,
+    head=arguments.head,
+    class_names=arguments.class_names,
+  )
 
 
 def _refuse_overwriting(path: pathlib.Path, force: bool) -> None:
@@ -75,7 +93,22 @@ def _parser() -> argparse.ArgumentParser:
   export = command("export", _export, "Write a run's model as a folder of weights.")
   export.add_argument("--workdir", required=True, help="folder of the run")
   export.add_argument("--out", required=True, metavar="FOLDER", help="gets the weights")
+  export.add_argument("--torch", action="store_true", help="also as PyTorch weights")
   export.add_argument("--force", action="store_true", help="overwrite")
+
+  torch = command("import-torch", _import_torch, "Turn a PyTorch checkpoint into weights of ours.")
+  torch.add_argument("checkpoint", metavar="CHECKPOINT", help="of any of the reference's trainings")
+  torch.add_argument("--out", required=True, metavar="FOLDER", help="gets the weights")
+  torch.add_argument("--model", metavar="NAME", help="the variant, if not as its tensors tell")
+  torch.add_argument(
+    "--set", action="append", default=[], metavar="FIELD=VALUE", help="of the model"
+  )
+  torch.add_argument("--encoder", choices=("online", "target"), default="online", help="of MoCo")
+  torch.add_argument("--ema", action="store_true", help="take DeiT's averaged weights")
+  torch.add_argument("--image-size", type=int, metavar="N", help="resize the positions to it")
+  torch.add_argument("--head", choices=("keep", "drop"), default="keep")
+  torch.add_argument("--class-names", metavar="FILE", help="a class a line")
+  torch.add_argument("--force", action="store_true", help="overwrite")
   return parser
 
 

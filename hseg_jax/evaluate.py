@@ -12,7 +12,7 @@ import numpy as np
 from hseg_jax import experiment as experiments
 from hseg_jax.errors import UserError
 from hseg_jax.experiment import Experiment
-from hseg_jax.interop import exported
+from hseg_jax.interop import exported, torch_weights
 from hseg_jax.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from hseg_jax.settings import Settings
 from hseg_jax.training import checkpoint, sharding
@@ -120,8 +120,13 @@ def _write(out: pathlib.Path, metrics: Mapping[str, Any], figures: Mapping[str, 
     print(f"{name}  {value}")
 
 
-def export(workdir: str | pathlib.Path, out: str | pathlib.Path) -> None:
+def export(workdir: str | pathlib.Path, out: str | pathlib.Path, *, torch: bool = False) -> None:
   """Writes the model of a run's newest checkpoint as a weights folder.
+
+  Args:
+    workdir: a run's folder.
+    out: the weights folder.
+    torch: also write the weights under the reference's names, for its PyTorch classes.
 
   Raises:
     UserError: `workdir` holds no run or no checkpoint.
@@ -144,4 +149,6 @@ def export(workdir: str | pathlib.Path, out: str | pathlib.Path) -> None:
     "config": settings,
   }
   workdirs.make_folder(out)
+  if torch:
+    torch_weights.save_torch(out, variables, experiments.make_model(settings))
   exported.save(out, variables, info)

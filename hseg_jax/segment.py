@@ -213,7 +213,7 @@ def _forward(
     ),
     "features": (*(level.tokens for level in out.levels), out.levels[-1].centroids),
   }
-  if model.num_classes and out.logits.ndim == 2:
+  if model.num_classes and model.head_kind == "linear" and out.logits.ndim == 2:
     found["probabilities"] = jax.nn.softmax(out.logits)
   return found
 

@@ -59,6 +59,31 @@ def save(folder: str | os.PathLike, variables: Mapping[str, Any], info: Mapping[
     (folder / f"{name}.partial").replace(folder / name)
 
 
+def save_tensors(path: str | os.PathLike, tensors: Mapping[str, Any]) -> None:
+  """Writes a safetensors file; it appears under its name once it is whole."""
+  path = pathlib.Path(path)
+  partial = path.with_name(f"{path.name}.partial")
+  flat = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+  safetensors.numpy.save_file(flat, partial)
+  partial.replace(path)
+
+
+def load_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
+  """Reads a safetensors file.
+
+  Raises:
+    UserError: it is damaged.
+  """
+  import ml_dtypes  # noqa: F401 -- teaches numpy bfloat16
+
+  try:
+    return safetensors.numpy.load_file(path)
+  except safetensors.SafetensorError as error:
+    raise UserError(
+      f"{path} is damaged or no safetensors file ({error}): fetch it again."
+    ) from error
+
+
 def load_exported(folder: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
   """Reads a weights folder.
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from hseg_jax.models.cast import Cast, CastSeg
+from hseg_jax.models.mask_transformer import NUM_LAYERS
 from hseg_jax.models.tome import Tome
 from hseg_jax.models.vit import Vit
 
@@ -31,6 +32,14 @@ LAYOUTS = {
   "conv": (lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)),
   "conv_1x1": (lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None]),
   "token": (lambda x: x[0, 0], lambda x: x[None, None]),
+  "batch": (lambda x: x[0], lambda x: x[None]),
+}
+
+# Heads that are modules of their own beside the backbone: what their keys start with, and then
+# those of the backbone.
+SEPARATE_HEADS = {
+  "classifier": ("semantic_classifier.", "vit_backbone."),
+  "mask_transformer": ("decoder.", "encoder."),
 }
 
 
@@ -65,6 +74,14 @@ def _attention(path: str, *keys: str) -> Iterator[Entry]:
   yield from _linear(f"{path}/out", *(f"{key}.proj" for key in keys))
 
 
+def _block(path: str, *keys: str) -> Iterator[Entry]:
+  yield from _norm(f"{path}/norm_1", *(f"{key}.norm1" for key in keys))
+  yield from _attention(f"{path}/attention", *(f"{key}.attn" for key in keys))
+  yield from _norm(f"{path}/norm_2", *(f"{key}.norm2" for key in keys))
+  yield from _linear(f"{path}/mlp/fc_1", *(f"{key}.mlp.fc1" for key in keys))
+  yield from _linear(f"{path}/mlp/fc_2", *(f"{key}.mlp.fc2" for key in keys))
+
+
 def _stem(model: Model) -> Iterator[Entry]:
   if len(model.stem_strides) == 1:
     yield from _linear("stem/projection", "patch_embed.proj", layout="conv")
@@ -90,11 +107,7 @@ def _backbone(model: Model) -> Iterator[Entry]:
   for stage, depth in enumerate(model.depths):
     for block in range(depth):
       path, keys = f"stage_{stage}/block_{block:02d}", _block_keys(model, stage, block)
-      yield from _norm(f"{path}/norm_1", *(f"{key}.norm1" for key in keys))
-      yield from _attention(f"{path}/attention", *(f"{key}.attn" for key in keys))
-      yield from _norm(f"{path}/norm_2", *(f"{key}.norm2" for key in keys))
-      yield from _linear(f"{path}/mlp/fc_1", *(f"{key}.mlp.fc1" for key in keys))
-      yield from _linear(f"{path}/mlp/fc_2", *(f"{key}.mlp.fc2" for key in keys))
+      yield from _block(path, *keys)
     if isinstance(model, Cast):
       path, key = f"pool_{stage}", f"pool{stage + 1}.pool_block"
       yield Entry(f"params/{path}/nodes/bias", (f"{key}.centroid_fc.bias",), "same")
@@ -109,7 +122,32 @@ def _backbone(model: Model) -> Iterator[Entry]:
   else:
     yield from _norm("norm", "norm")
   if model.num_classes:
+    yield from _head(model)
+
+
+def _head(model: Model) -> Iterator[Entry]:
+  if model.head_kind == "projector":
+    yield from projector_table("head", "head", 3)
+  elif model.head_kind == "classifier":
+    key = "semantic_classifier"
+    yield from _linear("head/fc_0", f"{key}.0", layout="conv_1x1", bias=False)
+    yield from _batch_norm("head/norm", f"{key}.1")
+    yield from _linear("head/fc_1", f"{key}.3", layout="conv_1x1")
+  elif model.head_kind == "mask_transformer":
+    yield from _mask_transformer("head", "decoder")
+  else:
     yield from _linear("head", "head")
+
+
+def _mask_transformer(path: str, key: str) -> Iterator[Entry]:
+  yield Entry(f"params/{path}/class_tokens", (f"{key}.cls_emb",), "batch")
+  yield from _linear(f"{path}/projection", f"{key}.proj_dec")
+  for i in range(NUM_LAYERS):
+    yield from _block(f"{path}/block_{i:02d}", f"{key}.blocks.{i}")
+  yield from _norm(f"{path}/norm", f"{key}.decoder_norm")
+  for name, published in (("segment", "patch"), ("class", "classes")):
+    yield Entry(f"params/{path}/{name}_projection", (f"{key}.proj_{published}",), "same")
+  yield from _norm(f"{path}/class_norm", f"{key}.mask_norm")
 
 
 def projector_table(path: str, key: str, num_layers: int) -> list[Entry]:

@@ -4,6 +4,8 @@ Everything here is read from the table in `key_table.py`. A state dict is a mapp
 published names to numpy arrays; nothing in this file needs torch.
 """
 
+import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +13,10 @@ import jax
 import numpy as np
 
 from hseg_jax.errors import UserError
-from hseg_jax.interop.exported import flatten, unflatten
+from hseg_jax.interop.exported import flatten, save_tensors, unflatten
 from hseg_jax.interop.key_table import (
   LAYOUTS,
+  SEPARATE_HEADS,
   Entry,
   Model,
   has_pe_token,
@@ -23,6 +26,8 @@ from hseg_jax.interop.key_table import (
 from hseg_jax.models.cast import CastSeg
 
 StateDict = Mapping[str, np.ndarray]
+
+TORCH_WEIGHTS = "pytorch_model.safetensors"
 
 
 def _position_in(model: Model, state_dict: dict) -> dict[str, np.ndarray]:
@@ -74,7 +79,7 @@ def _shapes_of_model(model: Model) -> dict[str, tuple[int, ...]]:
 
 
 def encoder_state(state_dict: StateDict, encoder: str = "online") -> dict[str, np.ndarray]:
-  """The backbone's tensors under their bare names, out of any published container.
+  """The backbone's tensors under their bare names, out of any published state dict.
 
   Understands MoCo checkpoints ("module.base_encoder." and "module.momentum_encoder."), linear
   probes ("module."), SPML ("vit_backbone."), Segmenter ("encoder.") and bare state dicts. What
@@ -87,15 +92,26 @@ def encoder_state(state_dict: StateDict, encoder: str = "online") -> dict[str, n
   Raises:
     UserError: where the target is asked for and there is none.
   """
-  stripped = {key.removeprefix("module."): value for key, value in state_dict.items()}
+  stripped = _without_module(state_dict)
   wanted = "momentum_encoder." if encoder == "target" else "base_encoder."
   if encoder == "target" and not any(key.startswith(wanted) for key in stripped):
     raise UserError("This state dict holds no momentum encoder: ask for encoder='online'.")
   for prefix in (wanted, "vit_backbone.", "encoder."):
     if any(key.startswith(prefix) for key in stripped):
       inside = (item for item in stripped.items() if item[0].startswith(prefix))
-      return {key.removeprefix(prefix): np.asarray(value) for key, value in inside}
-  return {key: np.asarray(value) for key, value in stripped.items()}
+      return {key.removeprefix(prefix): value for key, value in inside}
+  return stripped
+
+
+def head_state(state_dict: StateDict) -> dict[str, np.ndarray]:
+  """The tensors of a head beside the backbone: SPML's classifier, Segmenter's decoder."""
+  prefixes = tuple(prefix for prefix, _ in SEPARATE_HEADS.values())
+  stripped = _without_module(state_dict)
+  return {key: value for key, value in stripped.items() if key.startswith(prefixes)}
+
+
+def _without_module(state_dict: StateDict) -> dict[str, np.ndarray]:
+  return {key.removeprefix("module."): np.asarray(value) for key, value in state_dict.items()}
 
 
 def convert(
@@ -119,15 +135,20 @@ def convert(
   if encoder not in ("online", "target") or head not in ("keep", "drop"):
     raise UserError("encoder is 'online' or 'target', head is 'keep' or 'drop'.")
   state = encoder_state(state_dict, encoder)
+  head_is_separate = bool(model.num_classes) and model.head_kind in SEPARATE_HEADS
+  if head_is_separate:
+    state |= head_state(state_dict)
   state = {key: x for key, x in state.items() if not key.endswith("num_batches_tracked")}
-  table = key_table(model)
-  if head == "drop":
-    state = {key: x for key, x in state.items() if not key.startswith("head.")}
-    table = [entry for entry in table if not entry.path.startswith("params/head/")]
   unused = {}
   if isinstance(model, CastSeg) and model.position == "learned":
-    names = ("norm.weight", "norm.bias", "head.weight", "head.bias")
-    unused = {key: state.pop(key) for key in names[: 2 if model.num_classes else 4] if key in state}
+    has_head = model.num_classes and not head_is_separate
+    names = ("norm.weight", "norm.bias", *(() if has_head else ("head.weight", "head.bias")))
+    unused = {key: state.pop(key) for key in names if key in state}
+  table = key_table(model)
+  if head == "drop":
+    table = [entry for entry in table if entry.path.split("/")[1] != "head"]
+    heads = tuple(prefix for prefix, _ in SEPARATE_HEADS.values())
+    state = {key: x for key, x in state.items() if not key.startswith(("head.", *heads))}
   _check(state, _expected_shapes(model, table), [entry.keys for entry in table])
   flat = _position_in(model, state)
   flat |= _read(state, table)
@@ -180,7 +201,7 @@ def convert_moco(state_dict: StateDict, model: Model) -> dict[str, Any]:
   """
   online = _moco_encoder(state_dict, model, "online")
   target = _moco_encoder(state_dict, model, "target")
-  stripped = {key.removeprefix("module."): np.asarray(x) for key, x in state_dict.items()}
+  stripped = _without_module(state_dict)
   projection_dim = online["params"]["projector"]["fc_2"]["kernel"].shape[1]
   predictor = _read_mlp(stripped, "predictor", "predictor", 2, projection_dim)
   return {
@@ -221,9 +242,11 @@ def _read_mlp(
 def export_torch(variables: Mapping[str, Any], model: Model) -> dict[str, np.ndarray]:
   """The exact inverse of `convert`: variables -> a state dict under the published names.
 
-  Blocks that the reference stores twice are written twice, "num_batches_tracked" as 0. Any tree
-  shaped like the variables will do, gradients included; leaves it does not have are left out, so
-  that "params" alone gives no statistics.
+  Blocks that the reference stores twice are written twice, "num_batches_tracked" as 0. Where the
+  head is a module beside the backbone, the backbone's keys start as there ("encoder." with a mask
+  transformer, "vit_backbone." with a classifier). Any tree shaped like the variables will do,
+  gradients included; leaves it does not have are left out, so that "params" alone gives no
+  statistics.
 
   Args:
     variables: {"params": ..., and optionally "batch_stats" and "unused"}.
@@ -241,4 +264,20 @@ def export_torch(variables: Mapping[str, Any], model: Model) -> dict[str, np.nda
         state[key] = LAYOUTS[entry.layout][1](flat[entry.path])
         if key.endswith("running_var"):
           state[key.replace("running_var", "num_batches_tracked")] = np.int64(0)
-  return {**state, **variables.get("unused", {})}
+  state |= variables.get("unused", {})
+  if not model.num_classes or model.head_kind not in SEPARATE_HEADS:
+    return state
+  own, prefix = SEPARATE_HEADS[model.head_kind]
+  return {key if key.startswith(own) else prefix + key: x for key, x in state.items()}
+
+
+def save_torch(
+  folder: str | os.PathLike, variables: Mapping[str, Any], model: Model
+) -> pathlib.Path:
+  """Writes variables as `pytorch_model.safetensors` into a folder, and returns where.
+
+  In PyTorch, `reference_model.load_state_dict(safetensors.torch.load_file(path))` takes it.
+  """
+  path = pathlib.Path(folder) / TORCH_WEIGHTS
+  save_tensors(path, export_torch(variables, model))
+  return path

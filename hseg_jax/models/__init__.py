@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from hseg_jax.errors import UserError
 from hseg_jax.models.cast import Cast, CastSeg
+from hseg_jax.models.heads import HEADS
 from hseg_jax.models.initializers import INITS
 from hseg_jax.models.tome import Tome
 from hseg_jax.models.vit import Vit
@@ -64,11 +65,12 @@ _CHOICES = {
   "empty_segments": ("mask", "attend"),
   "segment_mean": ("nearest", "bilinear"),
   "output": ("image", "segments"),
+  "head_kind": HEADS,
   "dtype": ("float32", "bfloat16", "float16"),
 }
 
 _COUNTS = ("dim", "num_heads", "pool_num_heads", "depths", "num_segments", "num_clusters")
-_COUNTS += ("stem_strides", "position_grid")
+_COUNTS += ("stem_strides", "position_grid", "head_hidden_dim")
 
 
 def nearest_name(name: str, names) -> str:
@@ -108,6 +110,14 @@ def create_model(name: str, **overrides) -> nn.Module:
   return cls(**fields)
 
 
+def fields_of(model: nn.Module) -> dict:
+  """Every field of a model under the name that `create_model` takes it by."""
+  fields = {f.name: getattr(model, f.name) for f in dataclasses.fields(model)}
+  hidden = ("parent", "name", "weight_init")
+  known = {key: value for key, value in fields.items() if key not in hidden}
+  return {**known, "init": fields["weight_init"]}
+
+
 def _check(name: str, fields: dict) -> None:
   """Raises UserError where fields contradict each other."""
   for key, choices in _CHOICES.items():
@@ -125,6 +135,11 @@ def _check(name: str, fields: dict) -> None:
       raise UserError(f"{key}={fields[key]} is no rate in [0, 1) (model {name!r}).")
   if not fields.get("mlp_ratio", 4) > 0:
     raise UserError(f"mlp_ratio={fields['mlp_ratio']} is not positive (model {name!r}).")
+  if fields.get("head_kind") in HEADS[2:] and fields.get("output") != "segments":
+    raise UserError(
+      f"head_kind={fields['head_kind']!r} is for segments, so model {name!r} has to be a _seg "
+      "variant with output='segments'."
+    )
   depths, clusters = fields["depths"], fields.get("num_clusters")
   if clusters is not None and len(depths) != len(clusters):
     raise UserError(

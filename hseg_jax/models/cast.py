@@ -10,8 +10,9 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from hseg_jax.models.graph_pool import GraphPooling, masked_mean
-from hseg_jax.models.heads import BlockFusion
+from hseg_jax.models.heads import BlockFusion, read_head
 from hseg_jax.models.initializers import cls_init, pooling_scheme, transformer_scheme
+from hseg_jax.models.mask_transformer import MaskTransformer
 from hseg_jax.models.output import CastOutput, Level
 from hseg_jax.models.position import Position
 from hseg_jax.models.segments import (
@@ -28,7 +29,6 @@ from hseg_jax.models.vit import (
   Blocks,
   drop_path_rates,
   frozen_mask,
-  head,
   layer_norm,
 )
 
@@ -55,6 +55,8 @@ class Cast(nn.Module):
       NOTE(reference): it does the latter, and stops where there are fewer tokens than clusters.
     train_last_pool: whether losses reach the last pooling; the features then include the mean of
       its centroids. NOTE(reference): it never trains this pooling of its classification models.
+    head_kind: "linear", or "projector" as in contrastive learning.
+    head_hidden_dim: width inside a projector or classifier.
     dtype: of the computation; parameters, sampling, cosines and means are float32.
     remat: recompute each block in the backward pass instead of keeping its activations.
 
@@ -77,6 +79,8 @@ class Cast(nn.Module):
   weight_init: str = "moco"
   empty_segments: str = "mask"
   train_last_pool: bool = False
+  head_kind: str = "linear"
+  head_hidden_dim: int = 4096
   dtype: str = "float32"
   remat: bool = False
 
@@ -192,15 +196,13 @@ class Cast(nn.Module):
     train: bool,
   ) -> tuple[Float[Array, "b d"], Float[Array, "b c"]]:
     """Features and logits from what the stages returned."""
-    del cls_tokens, train
+    del cls_tokens
     norm = layer_norm(name="norm", dtype="float32")
     features = norm(last_cls)
     if self.train_last_pool:
       last = levels[-1]
       features += masked_mean(norm(last.centroids), last.cluster_mask)[:, 0]
-    if not self.num_classes:
-      return features, features
-    return features, head(self.dim, self.num_classes, self.weight_init, self.dtype)(features)
+    return features, read_head(self, features, train) if self.num_classes else features
 
 
 def unpooled_tokens(levels: Sequence[Level], mask: Bool[Array, "b n"]) -> Float[Array, "b n e"]:
@@ -223,6 +225,7 @@ class CastSeg(Cast):
       stem's features interpolated to the labels' resolution (positions bicubically).
     output: "image" averages the fused tokens into one feature vector (pretraining), "segments"
       applies the head to each of them (fine-tuning); `features` are then the fused CLS token.
+    head_kind: of "segments" also "classifier" (as SPML's) and "mask_transformer" (as Segmenter's).
 
   Source: `cast_models/cast_seg.py` and `cast_seg_deit.py` of the reference.
   """
@@ -254,7 +257,11 @@ class CastSeg(Cast):
     fused = fusion(x, jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True), train)
     fused_cls, fused = fused[:, 0], jnp.where(mask[..., None], fused[:, 1:], 0)
     features = masked_mean(fused, mask)[:, 0] if self.output == "image" else fused_cls
-    seen = features if self.output == "image" else fused
+    if self.output == "image":
+      return features, read_head(self, features, train) if self.num_classes else features
     if not self.num_classes:
-      return features, seen
-    return features, head(self.dim, self.num_classes, self.weight_init, self.dtype)(seen)
+      return features, fused
+    if self.head_kind == "mask_transformer":
+      decoder = MaskTransformer(self.num_classes, self.dim, self.mlp_ratio, self.dtype, name="head")
+      return features, decoder(fused, mask, train)
+    return features, read_head(self, fused, train, mask)

@@ -9,6 +9,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
+from hseg_jax.models.heads import read_head
 from hseg_jax.models.initializers import cls_init, dense, transformer_scheme
 from hseg_jax.models.output import CastOutput
 from hseg_jax.models.position import Position
@@ -29,12 +30,14 @@ class Attention(nn.Module):
     num_heads: divides `dim`.
     scheme: how the linear layers start, see `initializers.dense`.
     dtype: of the products; the softmax is float32.
+    dropout: of the attention weights and of the result.
   """
 
   dim: int
   num_heads: int
   scheme: str
   dtype: str
+  dropout: float = 0.0
 
   @nn.compact
   def __call__(
@@ -42,6 +45,7 @@ class Attention(nn.Module):
     x: Float[Array, "b n d"],
     mask: Bool[Array, "b n"] | None = None,
     sizes: Float[Array, "b n"] | None = None,
+    train: bool = False,
   ) -> tuple[Float[Array, "b n d"], Float[Array, "b n e"]]:
     """Attends from every token to every valid one.
 
@@ -51,6 +55,7 @@ class Attention(nn.Module):
         the attended value is zero.
       sizes: how many tokens each token stands for; their logarithm is added to the attention
         logits ("proportional attention").
+      train: whether dropout is on.
 
     Returns:
       The projected values, and the keys averaged over the heads.
@@ -69,31 +74,35 @@ class Attention(nn.Module):
     else:
       valid = mask[:, None, None]
       weights = jnp.where(valid, jax.nn.softmax(jnp.where(valid, logits, -1e9)), 0)
-    attended = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(value.dtype), value)
+    drop = lambda x: nn.Dropout(self.dropout, deterministic=not train)(x)
+    attended = jnp.einsum("bhqk,bkhd->bqhd", drop(weights).astype(value.dtype), value)
     out = dense(self.dim, self.dim, self.scheme, name="out", dtype=self.dtype)
-    return out(attended.reshape(batch, tokens, self.dim)), key.mean(2)
+    return drop(out(attended.reshape(batch, tokens, self.dim))), key.mean(2)
 
 
 class Mlp(nn.Module):
-  """Linear, exact GELU, linear.
+  """Linear, exact GELU, linear, dropout after each.
 
   Attributes:
     dim: width of the tokens.
     mlp_dim: width in between.
     scheme: how the linear layers start, see `initializers.dense`.
     dtype: of the computation.
+    dropout: its rate.
   """
 
   dim: int
   mlp_dim: int
   scheme: str
   dtype: str
+  dropout: float = 0.0
 
   @nn.compact
-  def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+  def __call__(self, x: Float[Array, "b n d"], train: bool = False) -> Float[Array, "b n d"]:
+    drop = lambda x: nn.Dropout(self.dropout, deterministic=not train)(x)
     x = dense(self.dim, self.mlp_dim, self.scheme, name="fc_1", dtype=self.dtype)(x)
-    x = nn.gelu(x, approximate=False)
-    return dense(self.mlp_dim, self.dim, self.scheme, name="fc_2", dtype=self.dtype)(x)
+    x = drop(nn.gelu(x, approximate=False))
+    return drop(dense(self.mlp_dim, self.dim, self.scheme, name="fc_2", dtype=self.dtype)(x))
 
 
 class DropPath(nn.Module):
@@ -116,6 +125,8 @@ class Block(nn.Module):
     drop_path: probability of dropping a branch.
     scheme: how the linear layers start, see `initializers.dense`.
     dtype: of the computation.
+    dropout: inside attention and MLP.
+    epsilon: of the norms.
   """
 
   dim: int
@@ -124,22 +135,25 @@ class Block(nn.Module):
   drop_path: float
   scheme: str
   dtype: str
+  dropout: float = 0.0
+  epsilon: float = 1e-6
 
   def setup(self):
-    self.norm_1 = layer_norm(name=None, dtype=self.dtype)
-    self.attention = Attention(self.dim, self.num_heads, self.scheme, self.dtype)
-    self.norm_2 = layer_norm(name=None, dtype=self.dtype)
-    self.mlp = Mlp(self.dim, int(self.dim * self.mlp_ratio), self.scheme, self.dtype)
+    self.norm_1 = layer_norm(name=None, dtype=self.dtype, epsilon=self.epsilon)
+    self.attention = Attention(self.dim, self.num_heads, self.scheme, self.dtype, self.dropout)
+    self.norm_2 = layer_norm(name=None, dtype=self.dtype, epsilon=self.epsilon)
+    mlp_dim = int(self.dim * self.mlp_ratio)
+    self.mlp = Mlp(self.dim, mlp_dim, self.scheme, self.dtype, self.dropout)
     self.residual = DropPath(self.drop_path)
 
   def attend(self, x, mask, sizes, train):
     """The block's first half: the stream after attention, and the keys averaged over heads."""
-    y, keys = self.attention(self.norm_1(x), mask, sizes)
+    y, keys = self.attention(self.norm_1(x), mask, sizes, train)
     return x + self.residual(y, train), keys
 
   def transform(self, x, train):
     """The block's second half: the stream after the MLP."""
-    return x + self.residual(self.mlp(self.norm_2(x)), train)
+    return x + self.residual(self.mlp(self.norm_2(x), train), train)
 
   def __call__(
     self, x: Float[Array, "b n d"], mask: Bool[Array, "b n"] | None, train: bool
@@ -194,11 +208,6 @@ def drop_path_rates(rate: float, num_blocks: int) -> list[float]:
   return [float(r) for r in np.linspace(0, rate, num_blocks)]
 
 
-def head(dim: int, num_classes: int, init: str, dtype: str) -> nn.Dense:
-  """The linear classifier."""
-  return dense(dim, num_classes, transformer_scheme(init), name="head", dtype=dtype)
-
-
 def frozen_mask(params: dict, frozen) -> dict:
   """True for the leaves whose path of keys `frozen` accepts: they get no update and no decay."""
   return jax.tree_util.tree_map_with_path(lambda path, _: frozen([p.key for p in path]), params)
@@ -218,6 +227,8 @@ class Vit(nn.Module):
     position_grid: rows and columns of the position table, resized bicubically for other grids.
     drop_path: rate at the last block, ramped up linearly from 0.
     weight_init: "moco" or "deit", how the weights start (`create_model` calls it `init`).
+    head_kind: "linear", or "projector" as in contrastive learning.
+    head_hidden_dim: width inside a projector.
     dtype: of the computation; parameters are float32.
     remat: recompute each block in the backward pass instead of keeping its activations.
 
@@ -234,6 +245,8 @@ class Vit(nn.Module):
   position: str = "sincos"
   drop_path: float = 0.0
   weight_init: str = "moco"
+  head_kind: str = "linear"
+  head_hidden_dim: int = 4096
   dtype: str = "float32"
   remat: bool = False
 
@@ -278,9 +291,7 @@ class Vit(nn.Module):
     cls = jnp.broadcast_to(cls, (image.shape[0], 1, self.dim))
     x = self.blocks()(jnp.concatenate([cls, tokens], axis=1), mask, train)
     features = layer_norm(name="norm", dtype="float32")(x[:, 0])
-    logits = features
-    if self.num_classes:
-      logits = head(self.dim, self.num_classes, self.weight_init, self.dtype)(features)
+    logits = read_head(self, features, train) if self.num_classes else features
     return CastOutput(logits=logits.astype(jnp.float32), features=features, tokens=x[:, 1:])
 
   def tokenize(
