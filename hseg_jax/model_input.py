@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Int32, UInt8
+from jaxtyping import Int32, UInt8
 from PIL import Image
 
 from hseg_jax.errors import UserError
@@ -74,15 +74,13 @@ class Preparation:
         f"{self.stride}."
       )
 
-  def __call__(
-    self, image: UInt8[np.ndarray, "h w 3"], labels: Int[np.ndarray, "lh lw"] | None = None
-  ) -> Prepared:
+  def __call__(self, image: Any, labels: Any = None) -> Prepared:
     """Prepares an image.
 
     Args:
-      image: RGB in [0, 255].
-      labels: its superpixels, of its own size or of the size at which the model sees it; any
-        integers, negative = none. Computed if None.
+      image: RGB in [0, 255], uint8 `[h, w, 3]`.
+      labels: its superpixels, `[h, w]` of its own size or of the size at which the model sees it;
+        any integers, negative = none. Computed if None.
 
     Raises:
       UserError: something is no such image, too small for its superpixels, or the label map does
@@ -141,12 +139,13 @@ class Preparation:
         best, error = request, abs(count - wanted)
     return best
 
-  def _adopt(
-    self, labels: Int[np.ndarray, "lh lw"], *sizes: tuple[int, int]
-  ) -> Int32[np.ndarray, "lh lw"]:
+  def _adopt(self, labels: Any, *sizes: tuple[int, int]) -> Int32[np.ndarray, "bh bw"]:
     """Checks foreign superpixels; ids that the model has no room for are numbered anew."""
+    labels = np.asarray(labels)
     if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
-      raise UserError(f"An array of {labels.dtype} {list(labels.shape)} is no label map [h, w].")
+      raise UserError(
+        f"An array of {labels.dtype} {list(labels.shape)} is no label map; give integers [h, w]."
+      )
     if labels.shape not in sizes:
       wanted = " or ".join(dict.fromkeys(f"{h}x{w}" for h, w in sizes))
       raise UserError(

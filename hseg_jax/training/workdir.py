@@ -6,7 +6,6 @@ This is the only file that imports clu, which brings tensorflow for TensorBoard'
 import json
 import pathlib
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,21 +58,6 @@ def check_config(
       f"{workdir} holds a run with another config: {', '.join(changed)}; choose a new workdir or "
       "set allow_config_change=true."
     )
-
-
-def make_folder(path: str | pathlib.Path) -> None:
-  """Makes a folder for results where there is none.
-
-  Raises:
-    UserError: it cannot be made or written to.
-  """
-  folder = pathlib.Path(path)
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-      pass
-  except OSError as error:
-    raise UserError(f"The folder {path} cannot be written: {error.strerror}.") from error
 
 
 def write_config(workdir: str | pathlib.Path, config: Mapping[str, Any]) -> None:
