@@ -8,7 +8,7 @@ import os
 import pathlib
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Integer, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hseg_jax.errors import UserError
@@ -63,7 +63,7 @@ def decode(file: str | os.PathLike | io.BytesIO, name: str) -> UInt8[np.ndarray,
     raise UnreadableImage(f"Cannot read the image {name} ({_reason(error)})") from error
 
 
-def read_labels(path: str | os.PathLike) -> Int[np.ndarray, "h w"]:
+def read_labels(path: str | os.PathLike) -> Integer[np.ndarray, "h w"]:
   """Reads a label map: any integers, one a pixel; negative = no segment.
 
   Args:

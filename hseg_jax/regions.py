@@ -48,7 +48,9 @@ def describe(
   found: dict[str, Any] = {"height": height, "width": width}
   if hierarchy.probabilities is not None:
     order = np.argsort(-hierarchy.probabilities, kind="stable")
-    found["classes"] = [_score(i, hierarchy.probabilities[i], class_names) for i in order]
+    found["classes"] = [
+      _score(int(i), float(hierarchy.probabilities[i]), class_names) for i in order
+    ]
   superpixels = runs = find_runs(hierarchy.segments)
   found["levels"] = []
   for level in range(hierarchy.num_levels):
@@ -176,12 +178,12 @@ def _add_classes(
   np.add.at(weights, (runs.label, superpixels.label), runs.length)
   weights /= weights.sum(axis=1, keepdims=True)
   for region, row in zip(regions, weights @ _softmax(hierarchy.logits), strict=True):
-    region["class"] = _score(row.argmax(), row.max(), class_names)
+    region["class"] = _score(int(row.argmax()), float(row.max()), class_names)
 
 
 def _score(i: int, probability: float, class_names: Sequence[str]) -> dict[str, Any]:
   name = {"name": class_names[i]} if class_names else {}
-  return {"id": int(i), **name, "probability": round(float(probability), 6)}
+  return {"id": i, **name, "probability": round(probability, 6)}
 
 
 def _softmax(logits: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
