@@ -58,6 +58,50 @@ def _import_torch(arguments: argparse.Namespace, overrides: Sequence[str]) -> No
   )
 
 
+def _segment(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+  from hseg_jax import segment_files
+
+  del overrides
+  segment_files.segment(
+    _segmenter(arguments),
+    arguments.images,
+    arguments.out,
+    superpixels=arguments.superpixels,
+    num_regions=arguments.regions,
+    batch_size=arguments.batch_size,
+    force=arguments.force,
+  )
+
+
+def _features(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+  from hseg_jax import segment_files
+
+  del overrides
+  segment_files.extract_features(
+    _segmenter(arguments),
+    arguments.images,
+    arguments.out,
+    superpixels=arguments.superpixels,
+    batch_size=arguments.batch_size,
+    force=arguments.force,
+  )
+
+
+def _segmenter(arguments: argparse.Namespace) -> Any:
+  from hseg_jax.segment import Segmenter
+
+  return Segmenter.from_exported(
+    arguments.weights,
+    size=arguments.size,
+    num_segments=arguments.num_segments,
+    num_clusters=arguments.num_clusters,
+  )
+
+
+def _counts(text: str) -> tuple[int, ...]:
+  return tuple(int(number) for number in text.split(","))
+
+
 def _refuse_overwriting(path: pathlib.Path, force: bool) -> None:
   if path.exists() and not force:
     raise UserError(f"{path} exists; give another folder or --force.")
@@ -109,7 +153,33 @@ def _parser() -> argparse.ArgumentParser:
   torch.add_argument("--head", choices=("keep", "drop"), default="keep")
   torch.add_argument("--class-names", metavar="FILE", help="a class a line")
   torch.add_argument("--force", action="store_true", help="overwrite")
+
+  segment = command("segment", _segment, "Segment images into hierarchies of regions.")
+  _add_images(segment, "gets NAME.npz, NAME.json and NAME.png of every image")
+  segment.add_argument(
+    "--regions", type=int, metavar="K", help="also cut each image into K regions"
+  )
+
+  features = command("features", _features, "Write the features of images and their regions.")
+  _add_images(features, "gets features.npz")
   return parser
+
+
+def _add_images(sub: argparse.ArgumentParser, out: str) -> None:
+  """Adds what the commands on images share."""
+  sub.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder or quoted pattern")
+  sub.add_argument("--out", required=True, metavar="DIR", help=out)
+  sub.add_argument("--weights", required=True, metavar="FOLDER", help="folder of exported weights")
+  sub.add_argument(
+    "--superpixels", metavar="DIR", help="label maps NAME.npy, .npz or .png; computed if not given"
+  )
+  sub.add_argument("--size", type=int, metavar="N", help="short side of what the model sees")
+  sub.add_argument("--num-segments", type=int, metavar="N", help="the most superpixels of an image")
+  sub.add_argument(
+    "--num-clusters", type=_counts, metavar="A,B,C,D", help="the most regions of each level"
+  )
+  sub.add_argument("--batch-size", type=int, default=16, metavar="N", help="images seen at once")
+  sub.add_argument("--force", action="store_true", help="overwrite")
 
 
 def _run(argv: Sequence[str]) -> None:

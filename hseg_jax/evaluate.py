@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from hseg_jax import experiment as experiments
+from hseg_jax import files
 from hseg_jax.errors import UserError
 from hseg_jax.experiment import Experiment
 from hseg_jax.interop import exported, torch_weights
@@ -66,7 +67,7 @@ def evaluate(
     flat, _ = exported.load_exported(weights)
     variables, step = exported.unflatten(flat), None
   _check_variables(variables, experiment)
-  workdirs.make_folder(out)  # what cannot be written is better known before the evaluation
+  files.make_folder(out)  # what cannot be written is better known before the evaluation
   variables = jax.device_put(variables, sharding.replicated(experiment.mesh))
   metrics, figures = experiments.run_evaluators(evaluators, variables)
   if jax.process_index() == 0:
@@ -148,7 +149,7 @@ def export(workdir: str | pathlib.Path, out: str | pathlib.Path, *, torch: bool 
     "commit": workdirs.commit(),
     "config": settings,
   }
-  workdirs.make_folder(out)
+  files.make_folder(out)
   if torch:
     torch_weights.save_torch(out, variables, experiments.make_model(settings))
   exported.save(out, variables, info)

@@ -16,6 +16,9 @@ from scipy import ndimage
 from hseg_jax.errors import UserError
 from hseg_jax.region_graph import border_lengths, merge, merge_order
 
+# Fields that are stored under their own name, where there are any.
+_OPTIONAL = ("probabilities", "logits", "image_features", "embeddings")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Hierarchy:
@@ -27,6 +30,11 @@ class Hierarchy:
       that holds region i of level l.
     features: one float32 array `[n_l, d_l]` a level, the last included; empty when none are known.
     probabilities: of each class for the whole image, `[c]` float32; None without a classifier.
+    logits: what a classifier says, float32: of the whole image `[c]`, or of every superpixel
+      `[n_0, c]` where it sees them one by one; None without a classifier.
+    image_features: of the whole image, `[d]` float32; None when unknown.
+    embeddings: of every superpixel, `[n_0, e]` float32, from a segmentation model without a
+      classifier, which fuses the tokens of all levels; None from any other.
 
   Raises:
     ValueError: the arrays do not describe a hierarchy: ids with gaps, lengths that differ.
@@ -36,6 +44,9 @@ class Hierarchy:
   parents: tuple[Int[np.ndarray, "_"], ...] = ()
   features: tuple[Float[np.ndarray, "_ _"], ...] = ()
   probabilities: Float[np.ndarray, "c"] | None = None
+  logits: Float[np.ndarray, "*n c"] | None = None
+  image_features: Float[np.ndarray, "d"] | None = None
+  embeddings: Float[np.ndarray, "n e"] | None = None
 
   def __post_init__(self):
     if self.segments.ndim != 2 or self.segments.size == 0:
@@ -50,6 +61,10 @@ class Hierarchy:
     if self.features and [len(features) for features in self.features] != sizes:
       rows = [len(features) for features in self.features]
       raise ValueError(f"the features have {rows} rows for levels of {sizes} regions")
+    for name in ("logits", "embeddings"):
+      rows = getattr(self, name)
+      if rows is not None and rows.ndim == 2 and len(rows) != sizes[0]:
+        raise ValueError(f"the {name} have {len(rows)} rows for {sizes[0]} superpixels")
 
   @classmethod
   def from_assignments(
@@ -58,6 +73,10 @@ class Hierarchy:
     assignments: Sequence[Int[np.ndarray, "_"]],
     features: Sequence[Float[np.ndarray, "_ _"]] = (),
     probabilities: Float[np.ndarray, "c"] | None = None,
+    *,
+    logits: Float[np.ndarray, "*n c"] | None = None,
+    image_features: Float[np.ndarray, "d"] | None = None,
+    embeddings: Float[np.ndarray, "n e"] | None = None,
   ) -> "Hierarchy":
     """Builds the hierarchy of one image from what a model says about its tokens.
 
@@ -74,6 +93,9 @@ class Hierarchy:
       assignments: for each level the cluster of every token, `[n_l]`; -1 = the token is invalid.
       features: a row per token for each level and one row per cluster of the last, or nothing.
       probabilities: of each class for the whole image.
+      logits: of the whole image, `[c]`, or a row per token of the first level.
+      image_features: of the whole image.
+      embeddings: a row per token of the first level.
 
     Raises:
       ValueError: an assignment names a cluster that the next level does not have.
@@ -84,17 +106,25 @@ class Hierarchy:
     num_segments = len(assignments[0]) if len(assignments) else int(segments.max()) + 1
     ids, labels = _compact(_fill_unsegmented(segments, num_segments))
     base, parents, kept = labels, [], []
+    rows = {"logits": logits, "embeddings": embeddings}
     for level, assignment in enumerate(assignments):
       cluster = assignment[ids]
-      donors = _donors(cluster >= 0, border_lengths(labels, len(ids)))
+      donors = ids[_donors(cluster >= 0, labels)]
       if features:
-        kept.append(features[level][ids[donors]].astype(np.float32))
-      ids, parent = _compact(np.maximum(cluster[donors], 0))
+        kept.append(features[level][donors].astype(np.float32))
+      if level == 0:
+        rows = {
+          name: table[donors] if table is not None and table.ndim == 2 else table
+          for name, table in rows.items()
+        }
+      ids, parent = _compact(np.maximum(assignment[donors], 0))
       parents.append(parent)
       labels = parent[labels]
     if features:
       kept.append(features[-1][ids].astype(np.float32))
-    return cls(base, tuple(parents), tuple(kept), probabilities)
+    return cls(
+      base, tuple(parents), tuple(kept), probabilities, image_features=image_features, **rows
+    )
 
   @classmethod
   def from_labels(cls, maps: Sequence[Int[np.ndarray, "h w"]]) -> "Hierarchy":
@@ -189,8 +219,7 @@ class Hierarchy:
     arrays = {"segments": self.segments}
     arrays |= {f"parents_{level}": array for level, array in enumerate(self.parents)}
     arrays |= {f"features_{level}": array for level, array in enumerate(self.features)}
-    if self.probabilities is not None:
-      arrays["probabilities"] = self.probabilities
+    arrays |= {name: getattr(self, name) for name in _OPTIONAL if getattr(self, name) is not None}
     with open(path, "wb") as file:
       np.savez_compressed(file, **arrays)
 
@@ -210,7 +239,7 @@ class Hierarchy:
         arrays["segments"],
         _numbered(arrays, "parents"),
         _numbered(arrays, "features"),
-        arrays.get("probabilities"),
+        **{name: arrays.get(name) for name in _OPTIONAL},
       )
     except Exception as error:  # a damaged archive raises nearly anything
       raise UserError(
@@ -219,9 +248,12 @@ class Hierarchy:
 
 
 def _compact(labels: Int[np.ndarray, "*shape"]) -> tuple[np.ndarray, np.ndarray]:
-  """The ids in use, ascending, and the array with each id replaced by its rank among them."""
-  ids, ranks = np.unique(labels, return_inverse=True)
-  return ids, ranks.reshape(labels.shape).astype(np.int32)
+  """The ids in use, all >= 0, ascending, and the array with each id replaced by its rank."""
+  ids = np.unique(labels)
+  # A table, since the inverse that numpy returns sorts, and takes eight times an image's memory.
+  ranks = np.zeros(ids[-1] + 1, np.int32)
+  ranks[ids] = np.arange(len(ids))
+  return ids, ranks[labels]
 
 
 def _count_ids(labels: Int[np.ndarray, "*shape"], what: str) -> int:
@@ -238,16 +270,21 @@ def _fill_unsegmented(
 ) -> Int[np.ndarray, "h w"]:
   """Gives pixels of no segment the segment of the nearest pixel that has one."""
   outside = (segments < 0) | (segments >= num_segments)
+  if not outside.any():
+    return segments
   if outside.all():
     return np.zeros_like(segments)
   nearest = ndimage.distance_transform_edt(outside, return_distances=False, return_indices=True)
   return segments[tuple(nearest)]
 
 
-def _donors(valid: Bool[np.ndarray, "n"], borders: Int[np.ndarray, "n n"]) -> Int[np.ndarray, "n"]:
+def _donors(valid: Bool[np.ndarray, "n"], labels: Int[np.ndarray, "h w"]) -> Int[np.ndarray, "n"]:
   """The region whose token speaks for each region: itself, or a neighbour's where it has none."""
   if not valid.any():
     return np.zeros(len(valid), np.int64)
+  if valid.all():
+    return np.arange(len(valid))
+  borders = border_lengths(labels, len(valid))
   donors = np.where(valid, np.arange(len(valid)), -1)
   while (donors < 0).any():
     shared = np.where(donors >= 0, borders, 0)

@@ -6,12 +6,12 @@ from jaxtyping import Bool, Float, Int
 
 def border_lengths(labels: Int[np.ndarray, "h w"], num_regions: int) -> Int[np.ndarray, "n n"]:
   """Length of the border that each two regions share: the pairs of 4-neighbours across it."""
-  across = np.stack([labels[:, :-1].ravel(), labels[:, 1:].ravel()])
-  along = np.stack([labels[:-1].ravel(), labels[1:].ravel()])
-  first, second = np.concatenate([across, along], axis=1).astype(np.int64)
-  differ = first != second
-  pairs = first[differ] * num_regions + second[differ]
-  counts = np.bincount(pairs, minlength=num_regions**2).reshape(num_regions, num_regions)
+  counts = np.zeros(num_regions**2, np.int64)
+  for first, second in ((labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])):
+    differ = first != second
+    pairs = first[differ].astype(np.int64) * num_regions + second[differ]
+    counts += np.bincount(pairs, minlength=num_regions**2)
+  counts = counts.reshape(num_regions, num_regions)
   return counts + counts.T
 
 

@@ -1,6 +1,7 @@
 """`Segmenter`: a trained model that turns photographs of any size into hierarchies of regions."""
 
 import collections
+import dataclasses
 import functools
 import os
 from collections.abc import Mapping, Sequence
@@ -9,31 +10,34 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Int32, UInt8
-from PIL import Image
+from jaxtyping import Array, Int, UInt8
 
-from hseg_jax import create_model
+from hseg_jax import create_model, images
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
 from hseg_jax.interop import exported
+from hseg_jax.model_input import SUPERPIXELS, Preparation, Prepared, resize_labels
 from hseg_jax.preprocessing import normalize
-from hseg_jax.superpixels import grid, seeds
 
-_MAX_BATCH = 16
-_SIDES_PER_OCTAVE = 8  # long sides that images between 1:1 and 1:2 are resized to
-_SUPERPIXELS = {"method": "seeds", "bins": 5, "iterations": 15}  # the reference's, supervised
+MAX_BATCH = 16
+
+File = str | os.PathLike
 
 
 class Segmenter:
   """Segments images into hierarchies whose levels are the superpixels and those of a model.
 
-  The model sees each image with its short side at `size` pixels and its aspect ratio kept, up to
-  rounding the long side to an eighth of the short one, so that it is compiled for few shapes.
-  Superpixels are computed on the image as it is, and so is every label map of the result.
+  The model sees each image with its short side at `size` pixels, as `Preparation` says. Superpixels
+  are computed on the image as it is, and so is every label map of the result.
+
+  Calling it does everything at once. Where files are to be read while the model computes, its
+  three steps can be taken apart: `prepare` and `assemble`, on the host, which threads may share,
+  and between them `predict`, for images of one shape.
 
   Attributes:
     class_names: of the entries of a hierarchy's `probabilities`; empty when unknown.
     size: short side of what the model sees, in pixels.
+    prepare: `(image, superpixels or None) -> Prepared`.
   """
 
   def __init__(
@@ -62,15 +66,15 @@ class Segmenter:
       UserError: the model has no levels, or the options do not suit it.
     """
     self.size = min(model.image_size) if size is None else size
-    defaults = {**_SUPERPIXELS, "num_segments": model.num_segments}
+    defaults = {**SUPERPIXELS, "num_segments": model.num_segments}
     superpixels = {**defaults, **(superpixels or {})}
-    _check_options(model, superpixels, class_names, self.size)
+    _check_model(model, class_names)
     self.class_names = tuple(class_names)
-    self._superpixels = superpixels
-    self._stride = model.stride
-    model = model.clone(num_segments=max(model.num_segments, superpixels["num_segments"]))
+    room = max(model.num_segments, superpixels["num_segments"])
+    self.prepare = Preparation(self.size, model.stride, superpixels, room)
     self._variables = jax.device_put(dict(variables))
-    self._forward = jax.jit(functools.partial(_forward, model))
+    self._forward = jax.jit(functools.partial(_forward, model.clone(num_segments=room)))
+    self._compiled = collections.defaultdict(set)  # working size -> batch sizes
 
   @classmethod
   def from_exported(
@@ -111,12 +115,19 @@ class Segmenter:
       size=trained_size if size is None else size,
     )
 
-  def __call__(self, image: np.ndarray | Sequence[Any]) -> Hierarchy | list[Hierarchy]:
+  def __call__(
+    self,
+    image: File | np.ndarray | Sequence[Any],
+    superpixels: np.ndarray | Sequence[np.ndarray | None] | None = None,
+  ) -> Hierarchy | list[Hierarchy]:
     """Segments an image, or each of a batch.
 
     Args:
-      image: RGB in [0, 255], uint8 `[h, w, 3]`; or `[b, h, w, 3]`, or a list of images, whose sizes
-        may differ.
+      image: a file, or RGB in [0, 255], uint8 `[h, w, 3]`; or `[b, h, w, 3]`, or a list of files or
+        images, whose sizes may differ. Photographs are turned upright.
+      superpixels: a label map of your own, or a list with one, or None, for each image: integers
+        `[h, w]`, negative = no superpixel, of the image's size or of the size at which the model
+        sees it. None computes them.
 
     Returns:
       The hierarchy at the image's own resolution, or a list of them. Features: level l has the
@@ -124,79 +135,54 @@ class Segmenter:
       the centroids that made it. Probabilities: of a model with a head for whole images.
 
     Raises:
-      UserError: something is no such image, or too small for its superpixels.
+      UserError: something is no such image, or too small for its superpixels, or a label map does
+        not suit its image.
     """
-    if isinstance(image, Sequence) or np.ndim(image) == 4:
-      return self._segment(list(image))
-    return self._segment([image])[0]
+    many = isinstance(image, Sequence) and not isinstance(image, str)
+    if not many and (isinstance(image, File) or np.ndim(image) != 4):
+      return self._segment([image], [superpixels])[0]
+    maps = [None] * len(image) if superpixels is None else list(superpixels)
+    if len(maps) != len(image):
+      raise UserError(f"{len(maps)} label maps were given for {len(image)} images.")
+    return self._segment(list(image), maps)
 
-  def _segment(self, images: Sequence[Any]) -> list[Hierarchy]:
-    for image in images:
-      _check_image(image)
-    segments = [self._compute_superpixels(image) for image in images]
-    groups = collections.defaultdict(list)
-    for i, image in enumerate(images):
-      groups[self._working_size(*image.shape[:2])].append(i)
-    found = {}
-    for size, members in groups.items():
-      for start in range(0, len(members), _MAX_BATCH):
-        batch = members[start : start + _MAX_BATCH]
-        rows = self._apply([images[i] for i in batch], [segments[i] for i in batch], size)
-        found |= dict(zip(batch, rows, strict=True))
-    return [
-      Hierarchy.from_assignments(
-        segments[i], found[i]["assignments"], found[i]["features"], found[i].get("probabilities")
-      )
-      for i in range(len(images))
+  def _segment(self, sources: Sequence[Any], maps: Sequence[np.ndarray | None]) -> list[Hierarchy]:
+    prepared = [
+      self.prepare(images.decode(source, str(source)) if isinstance(source, File) else source, own)
+      for source, own in zip(sources, maps, strict=True)
     ]
+    groups = collections.defaultdict(list)
+    for i, each in enumerate(prepared):
+      groups[each.image.shape].append(i)
+    found = {}
+    for members in groups.values():
+      for start in range(0, len(members), MAX_BATCH):
+        batch = members[start : start + MAX_BATCH]
+        found |= dict(zip(batch, self.predict([prepared[i] for i in batch]), strict=True))
+    return [self.assemble(each, found[i]) for i, each in enumerate(prepared)]
 
-  def _apply(
-    self,
-    images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-    segments: Sequence[Int32[np.ndarray, "_ _"]],
-    size: tuple[int, int],
-  ) -> list[dict[str, Any]]:
-    """What the model says of each image at the working size."""
-    pixels = np.stack([_resize(image, *size) for image in images])
-    labels = np.stack([_resize_labels(one, *size) for one in segments])
-    # Powers of two keep the number of batch sizes, and so of compilations, small.
-    rows = np.arange(1 << (len(images) - 1).bit_length()) % len(images)
+  def predict(self, batch: Sequence[Prepared]) -> list[dict[str, Any]]:
+    """What the model says of each image of a batch, whose `image`s are of one shape."""
+    size = batch[0].image.shape[:2]
+    pixels = np.stack([each.image for each in batch])
+    labels = np.stack([resize_labels(each.segments, *size) for each in batch])
+    # A batch is filled up to a size that is compiled already, or to a power of two.
+    enough = [count for count in self._compiled[size] if count >= len(batch)]
+    count = min(enough, default=1 << (len(batch) - 1).bit_length())
+    self._compiled[size].add(count)
+    rows = np.arange(count) % len(batch)
     out = jax.device_get(self._forward(self._variables, pixels[rows], labels[rows]))
-    return [jax.tree.map(lambda values, i=i: values[i], out) for i in range(len(images))]
+    return [jax.tree.map(lambda values, i=i: values[i], out) for i in range(len(batch))]
 
-  def _compute_superpixels(self, image: UInt8[np.ndarray, "h w 3"]) -> Int32[np.ndarray, "h w"]:
-    # At the image's own resolution, as regions can have no finer boundaries than their superpixels;
-    # the model averages over cells of several pixels either way.
-    options = self._superpixels
-    if options["method"] == "grid":
-      return grid.segment(image, options["num_segments"])
-    request = self._choose_request(*image.shape[:2])
-    return seeds.segment(image, request, bins=options["bins"], iterations=options["iterations"])
-
-  def _choose_request(self, height: int, width: int) -> int:
-    """The number to ask SEEDS for, so that it makes about as many superpixels as in training.
-
-    Asked for 64, it makes 64 of 64x64 pixels, but only 35 of 321x481.
-    """
-    limit = self._superpixels["num_segments"]
-    wanted = seeds.count(self.size, self.size, limit)
-    best, error = limit, abs(seeds.count(height, width, limit) - wanted)
-    for request in range(limit + 1, 2 * limit):
-      try:
-        count = seeds.count(height, width, request)
-      except UserError:  # too many for an image of this size
-        break
-      if count <= limit and abs(count - wanted) < error:
-        best, error = request, abs(count - wanted)
-    return best
-
-  def _working_size(self, height: int, width: int) -> tuple[int, int]:
-    """Height and width at which the model sees an image; multiples of its stride."""
-    step = max(self.size // _SIDES_PER_OCTAVE // self._stride, 1) * self._stride
-    short, long = sorted((height, width))
-    surplus = round(self.size * (long / short - 1) / step) * step
-    long = self.size + surplus
-    return (self.size, long) if height <= width else (long, self.size)
+  @staticmethod
+  def assemble(prepared: Prepared, row: Mapping[str, Any]) -> Hierarchy:
+    """The hierarchy of an image at its own resolution, from what `predict` found."""
+    hierarchy = Hierarchy.from_assignments(prepared.segments, **row)
+    # Enlarging last spares the work on huge images; every region keeps a pixel.
+    segments = resize_labels(hierarchy.segments, prepared.height, prepared.width)
+    if segments is hierarchy.segments:
+      return hierarchy
+    return dataclasses.replace(hierarchy, segments=segments)
 
 
 def _forward(
@@ -212,54 +198,26 @@ def _forward(
       jnp.where(level.mask, level.assignment.argmax(axis=-1), -1) for level in out.levels
     ),
     "features": (*(level.tokens for level in out.levels), out.levels[-1].centroids),
+    "image_features": out.features,
   }
-  if model.num_classes and model.head_kind == "linear" and out.logits.ndim == 2:
-    found["probabilities"] = jax.nn.softmax(out.logits)
-  return found
+  if model.num_classes and model.head_kind != "projector":
+    found["logits"] = out.logits
+    if out.logits.ndim == 2:
+      found["probabilities"] = jax.nn.softmax(out.logits)
+  elif out.logits.ndim == 3:
+    found["embeddings"] = out.logits
+  return jax.tree.map(
+    lambda x: x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x, found
+  )
 
 
-def _check_options(
-  model: Any, superpixels: Mapping[str, Any], class_names: Sequence[str], size: int
-) -> None:
+def _check_model(model: Any, class_names: Sequence[str]) -> None:
   if not model.num_clusters:
     raise UserError(
       f"A {type(model).__name__} has no levels to segment by; choose a CAST model, cast_small say."
-    )
-  if superpixels["method"] not in ("seeds", "grid"):
-    raise UserError(
-      f'There are no superpixels by the method "{superpixels["method"]}"; choose "seeds" or "grid".'
-    )
-  if size < 1 or size % model.stride:
-    raise UserError(
-      f"size={size} is not a multiple of the stem's stride; choose a multiple of {model.stride}."
     )
   if class_names and len(class_names) != model.num_classes:
     raise UserError(
       f"{len(class_names)} class names were given for a model of {model.num_classes} classes; "
       f"give one a class, or none."
     )
-
-
-def _check_image(image: Any) -> None:
-  if not isinstance(image, np.ndarray):
-    raise UserError(f"A {type(image).__name__} is no image; give uint8 arrays [h, w, 3] in RGB.")
-  if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or image.size == 0:
-    raise UserError(
-      f"An array of {image.dtype} {list(image.shape)} is no image; give uint8 [h, w, 3] in RGB."
-    )
-
-
-def _resize(
-  image: UInt8[np.ndarray, "_ _ 3"], height: int, width: int
-) -> UInt8[np.ndarray, "{height} {width} 3"]:
-  """Resizes as training does: bilinearly with antialiasing."""
-  return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-
-
-def _resize_labels(
-  labels: Int32[np.ndarray, "h w"], height: int, width: int
-) -> Int32[np.ndarray, "{height} {width}"]:
-  """The label under the centre of each pixel of the resized image."""
-  rows = ((np.arange(height) + 0.5) * labels.shape[0] / height).astype(int)
-  columns = ((np.arange(width) + 0.5) * labels.shape[1] / width).astype(int)
-  return labels[rows[:, None], columns[None, :]]

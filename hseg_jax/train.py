@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from hseg_jax import experiment as experiments
+from hseg_jax import files
 from hseg_jax.errors import UserError
 from hseg_jax.experiment import Experiment
 from hseg_jax.interop import exported
@@ -161,7 +162,7 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> TrainState:
   settings = experiment.settings
   evaluators = experiments.make_evaluators(experiment)
   workdirs.check_config(workdir, settings, allow_change=settings["allow_config_change"])
-  workdirs.make_folder(workdir)
+  files.make_folder(workdir)
   checkpointer = checkpoint.Checkpointer(workdir, **settings["checkpoint"])
   try:
     state = restore_or_create(experiment, checkpointer)

@@ -174,6 +174,46 @@ def test_loading_runs_no_code(tmp_path):
   assert not (tmp_path / "boom").exists()
 
 
+def test_what_is_said_of_superpixels_follows_them():
+  segments = np.array([[4, 4, 2, 2], [-1, 4, 2, 1]])
+  rows = np.arange(10.0, dtype=np.float32).reshape(5, 2)
+  hierarchy = Hierarchy.from_assignments(
+    segments,
+    [np.array([0, -1, 1, 0, 0])],
+    logits=rows,
+    embeddings=rows + 1,
+    image_features=rows[0],
+  )
+  # Superpixel 1 has no token: it says what 2 beside it says.
+  np.testing.assert_array_equal(hierarchy.logits, rows[[2, 2, 4]])
+  np.testing.assert_array_equal(hierarchy.embeddings, rows[[2, 2, 4]] + 1)
+  np.testing.assert_array_equal(hierarchy.image_features, rows[0])
+  whole = Hierarchy.from_assignments(segments, [np.zeros(5, int)], logits=rows[0])
+  np.testing.assert_array_equal(whole.logits, rows[0])
+  for name in ("logits", "embeddings"):
+    with pytest.raises(ValueError, match=f"the {name} have 5 rows for 3 superpixels"):
+      Hierarchy(hierarchy.segments, **{name: rows})
+
+
+def test_what_a_model_says_is_kept_in_files(tmp_path):
+  fields = {
+    "probabilities": np.float32([0.25, 0.75]),
+    "logits": np.float32([[1, 2]]),
+    "image_features": np.float32([3, 4, 5]),
+    "embeddings": np.float32([[6]]),
+  }
+  for kept in (fields, {"logits": fields["logits"][0]}, {}):
+    Hierarchy(np.zeros((2, 2), np.int32), **kept).save(tmp_path / "a.npz")
+    loaded = Hierarchy.load(tmp_path / "a.npz")
+    for name in fields:
+      np.testing.assert_array_equal(getattr(loaded, name), kept.get(name))
+  # A file from before there were any of them but probabilities.
+  np.savez(
+    tmp_path / "old.npz", segments=np.zeros((2, 2), np.int32), probabilities=np.ones(2, "f4")
+  )
+  assert Hierarchy.load(tmp_path / "old.npz").image_features is None
+
+
 def test_saves_and_loads(tmp_path):
   hierarchy = random_hierarchy(2)
   path = tmp_path / "photo.hierarchy"

@@ -61,6 +61,20 @@ def test_tiles_show_every_level_at_one_size(hierarchy):
   np.testing.assert_array_equal(large[0].picture, image)
 
 
+def test_a_shrunk_image_is_drawn_with_shrunk_regions(hierarchy):
+  image = np.random.default_rng(0).integers(0, 256, (12, 12, 3)).astype(np.uint8)
+  coarse = Hierarchy(hierarchy.segments[1::3, 1::3], hierarchy.parents)
+  for found, expected in zip(
+    panels.tiles(image[::3, ::3], hierarchy, 4),
+    panels.tiles(image[::3, ::3], coarse, 4),
+    strict=True,
+  ):
+    assert found.title == expected.title
+    np.testing.assert_array_equal(found.picture, expected.picture)
+  # Regions that have no pixel left are no trouble.
+  assert panels.tiles(image[:2, :2], hierarchy, 2)[1].title == "16 superpixels"
+
+
 def test_panel_puts_the_tiles_side_by_side(hierarchy):
   image = np.full((12, 12, 3), 128, np.uint8)
   picture = panels.panel(image, hierarchy, size=48, title="a cat")

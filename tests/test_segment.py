@@ -15,27 +15,7 @@ from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
 from hseg_jax.interop import exported
 from hseg_jax.superpixels import seeds
-
-FIELDS = dict(
-  num_classes=5,
-  dim=16,
-  depths=(1, 1),
-  num_heads=2,
-  pool_num_heads=2,
-  num_segments=16,
-  num_clusters=(6, 3),
-  stem_strides=(2, 2),
-  position_grid=(8, 8),
-)
-SEEDS = dict(method="seeds", num_segments=16, bins=5, iterations=5)
-NAMES = ("ant", "bee", "cat", "dog", "elk")
-
-
-def photograph(seed, height, width):
-  """Smooth blobs of colour with some noise."""
-  rng = np.random.default_rng(seed)
-  blobs = cv2.resize(rng.integers(0, 256, (4, 5, 3)).astype(np.float32), (width, height))
-  return np.clip(blobs + rng.normal(0, 6, (height, width, 3)), 0, 255).astype(np.uint8)
+from tests.tiny_segmenter import FIELDS, NAMES, SEEDS, built, photograph, save
 
 
 def superpixels_of(image):
@@ -43,24 +23,6 @@ def superpixels_of(image):
   counts = {n: seeds.count(*image.shape[:2], n) for n in range(16, 32)}
   request = max((n for n in counts if counts[n] <= 16), key=counts.get)
   return seeds.segment(image, request, bins=5, iterations=5)
-
-
-@functools.cache
-def built():
-  model = hseg_jax.create_model("cast_tiny", **FIELDS)
-  labels = np.zeros((1, 32, 32), np.int32)
-  init = jax.jit(functools.partial(model.init, train=False))
-  return model, init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32), labels)
-
-
-def save(folder):
-  info = {
-    "model": {"name": "cast_tiny", **FIELDS},
-    "preprocessing": {"image_size": 32, "superpixels": SEEDS},
-    "class_names": NAMES,
-  }
-  exported.save(folder, built()[1], info)
-  return folder
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +56,9 @@ def assert_equal(one, other):
     np.testing.assert_array_equal(first, second)
   for first, second in zip(one.features, other.features, strict=True):
     np.testing.assert_allclose(first, second, atol=1e-5)
-  np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-6)
+  for name in ("probabilities", "logits", "image_features"):
+    np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-5)
+  assert one.embeddings is None and other.embeddings is None
 
 
 @pytest.mark.parametrize("size", [(47, 71), (89, 59)])
@@ -127,7 +91,14 @@ def test_an_exported_model_says_what_the_model_says(segmenter):
   first, second = out.levels
   features = [np.asarray(x[0]) for x in (first.tokens, second.tokens, second.centroids)]
   probabilities = np.asarray(jax.nn.softmax(out.logits))[0]
-  expected = Hierarchy.from_assignments(labels, [coarse[0], coarser[0]], features, probabilities)
+  expected = Hierarchy.from_assignments(
+    labels,
+    [coarse[0], coarser[0]],
+    features,
+    probabilities,
+    logits=np.asarray(out.logits[0]),
+    image_features=np.asarray(out.features[0]),
+  )
   assert_equal(segmenter(image), expected)
 
 
@@ -139,6 +110,40 @@ def test_lists_equal_single_images(segmenter):
   for image, hierarchy in zip(images, found, strict=True):
     assert_equal(hierarchy, segmenter(image))
   assert segmenter([]) == []
+
+
+def test_files_are_read_upright(segmenter, tmp_path):
+  images = [photograph(i, 40, 60) for i in range(2)]
+  exif = Image.Exif()
+  exif[0x0112] = 8  # rotate by 90 degrees to the left to show it
+  Image.fromarray(images[0]).save(tmp_path / "a.png")
+  Image.fromarray(np.rot90(images[1], k=-1)).save(tmp_path / "b.png", exif=exif)
+  expected = segmenter(images)
+  assert_equal(segmenter(str(tmp_path / "a.png")), expected[0])
+  found = segmenter([tmp_path / "b.png", images[0], str(tmp_path / "a.png")])
+  for one, other in zip(found, (expected[1], expected[0], expected[0]), strict=True):
+    assert_equal(one, other)
+  with pytest.raises(UserError, match="none.jpg"):
+    segmenter("none.jpg")
+
+
+def test_foreign_superpixels_take_the_place_of_seeds(segmenter):
+  image = photograph(2, 47, 71)
+  labels = superpixels_of(image)
+  assert_equal(segmenter(image, labels), segmenter(image))
+  assert_equal(segmenter([image, image], [None, labels])[1], segmenter(image))
+  # Ids that the model has no room for mean the same as those that close up in their order.
+  assert_equal(segmenter(image, labels * 1000), segmenter(image, labels))
+  halves = np.zeros((47, 71), int)
+  halves[:, 40:] = 5
+  np.testing.assert_array_equal(segmenter(image, halves).segments, halves // 5)
+  # At the size that the model sees, 32 by 48, they are enlarged for the result.
+  small = np.zeros((32, 48), int)
+  small[16:] = 1
+  found = segmenter(image, small).segments
+  assert found.shape == (47, 71) and (found[:23] == 0).all() and (found[24:] == 1).all()
+  with pytest.raises(UserError, match="1 label maps were given for 2 images"):
+    segmenter([image, image], [labels])
 
 
 def test_compiles_once_for_images_of_like_shape(traced):
@@ -160,11 +165,11 @@ def test_superpixels_are_as_in_supervised_training_unless_told(traced):
 
 
 def test_many_images_go_in_batches(traced, monkeypatch):
-  monkeypatch.setattr(segment, "_MAX_BATCH", 2)
+  monkeypatch.setattr(segment, "MAX_BATCH", 2)
   fresh = segment.Segmenter(*built(), superpixels=SEEDS)
   images = np.stack([photograph(i, 32, 32) for i in range(5)])
   found = fresh(images)
-  assert traced == [(2, 32, 32, 3), (1, 32, 32, 3)]
+  assert traced == [(2, 32, 32, 3)]  # the last image fills a batch alone: nothing else to compile
   for image, hierarchy in zip(images, found, strict=True):
     np.testing.assert_allclose(hierarchy.features[1][0], image.mean((0, 1)), rtol=1e-5)
 
@@ -207,17 +212,23 @@ def test_refuses_a_folder_without_preprocessing(tmp_path):
 @pytest.mark.parametrize(
   "fields, expected",
   [
-    (dict(output="image"), True),
-    (dict(output="image", num_classes=0), False),
-    (dict(output="segments", segment_mean="bilinear"), False),
+    (dict(output="image"), {"probabilities": (1, 5), "logits": (1, 5)}),
+    (dict(output="image", num_classes=0), {}),
+    (dict(output="segments", segment_mean="bilinear"), {"logits": (1, 16, 5)}),
+    (
+      dict(output="segments", segment_mean="bilinear", num_classes=0),
+      {"embeddings": (1, 16, 16)},
+    ),
   ],
 )
-def test_probabilities_need_a_head_for_whole_images(fields, expected):
+def test_what_heads_say_of_images_or_superpixels(fields, expected):
   model = hseg_jax.create_model("cast_tiny_seg", **{**FIELDS, **fields})
   image, labels = jnp.zeros((1, 32, 32, 3), jnp.uint8), jnp.zeros((1, 32, 32), jnp.int32)
   variables = jax.eval_shape(model.init, jax.random.key(0), image.astype(float), labels)
   out = jax.eval_shape(functools.partial(segment._forward, model), variables, image, labels)
-  assert ("probabilities" in out) == expected
+  assert out["image_features"].shape == (1, 16)
+  found = {key: out[key].shape for key in ("probabilities", "logits", "embeddings") if key in out}
+  assert found == expected
 
 
 @pytest.mark.parametrize("name", ["vit_conv_tiny", "tome_small"])

@@ -100,38 +100,6 @@ def test_unknown_source_is_refused():
     load("imagenet")
 
 
-def _decode(data):
-  return sources.decode(io.BytesIO(data), "it")
-
-
-def test_grey_palette_cmyk_and_transparent_images_become_rgb():
-  ramp = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
-  np.testing.assert_array_equal(_decode(encoded(ramp, format="png")), ramp[:, :, None].repeat(3, 2))
-  colours = flat((204, 51, 102))  # of the palette that Pillow takes
-  for mode, kind in (("P", "png"), ("RGBA", "png"), ("CMYK", "jpeg"), ("P", "gif")):
-    buffer = io.BytesIO()
-    Image.fromarray(colours).convert(mode).save(buffer, format=kind)
-    decoded = _decode(buffer.getvalue())
-    assert decoded.shape == colours.shape and decoded.dtype == np.uint8
-    assert np.abs(decoded.astype(int) - colours).max() < 25, mode
-
-
-def test_16_bit_images_are_scaled_not_clipped():
-  ramp = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
-  expected = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
-  np.testing.assert_array_equal(_decode(encoded(ramp, format="png")), expected)
-  np.testing.assert_array_equal(_decode(encoded(ramp, format="tiff")), expected)
-
-
-def test_exif_rotation_is_undone():
-  image = flat(0)
-  image[:, :6] = 255
-  exif = Image.Exif()
-  exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to show it
-  decoded = _decode(encoded(image, format="png", exif=exif))
-  np.testing.assert_array_equal(decoded, np.rot90(image, k=-1))
-
-
 def _damage(tree):
   """Two images that cannot be decoded: one truncated, one not an image at all."""
   image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)

@@ -41,15 +41,6 @@ def test_a_config_is_replaced_whole_or_not_at_all(tmp_path):
   assert workdir.read_config(tmp_path)["seed"] == 0
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
-  workdir.make_folder(tmp_path / "a" / "b")
-  workdir.make_folder(tmp_path / "a" / "b")
-  assert not list((tmp_path / "a" / "b").iterdir())
-  (tmp_path / "file").touch()
-  with pytest.raises(UserError, match="file cannot be written: "):
-    workdir.make_folder(tmp_path / "file")
-
-
 def test_metrics_go_on_where_the_checkpoint_is(tmp_path):
   for start_step, steps in ((0, (0, 1, 2, 3)), (2, (3, 4))):
     writer = workdir.MetricWriter(tmp_path, start_step=start_step)

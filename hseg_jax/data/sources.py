@@ -9,21 +9,13 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 from absl import logging
-from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hseg_jax.data import partworld
 from hseg_jax.errors import UserError
-
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+from hseg_jax.images import EXTENSIONS, UnreadableImage, decode, list_folder
 
 Example = dict[str, Any]
-
-
-class UnreadableImage(Exception):
-  """An image that cannot be decoded; the message names the file and says why."""
 
 
 @runtime_checkable
@@ -165,7 +157,7 @@ class FolderExamples:
     self._files: list[str] = []
     self._labels: list[int] = []
     for label, name in enumerate(self.class_names):
-      files = sorted(_image_files(self._folder / name))
+      files = list_folder(self._folder / name)
       if not files:
         raise UserError(f"The class folder {self._folder / name} holds no images; {layout}.")
       self._files += [os.path.join(name, file) for file in files]
@@ -177,20 +169,6 @@ class FolderExamples:
   def __getitem__(self, index: int) -> Example:
     path = self._folder / self._files[index]
     return {"image": decode(path, str(path)), "label": self._labels[index]}
-
-
-def _image_files(folder: pathlib.Path) -> list[str]:
-  """Paths, relative to `folder`, of the images anywhere below it; hidden ones are left out."""
-  found = []
-  for parent, folders, files in os.walk(folder, followlinks=True):
-    folders[:] = [name for name in folders if not name.startswith(".")]
-    relative = os.path.relpath(parent, folder)
-    found += [
-      os.path.normpath(os.path.join(relative, name))
-      for name in files
-      if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
-    ]
-  return found
 
 
 class TfdsExamples:
@@ -242,31 +220,3 @@ class TfdsExamples:
     record = self._records[index]
     image = decode(io.BytesIO(record["image"]), f"{index} of {self._name}")
     return {"image": image, "label": int(record["label"])}
-
-
-def decode(file: str | pathlib.Path | io.BytesIO, name: str) -> UInt8[np.ndarray, "h w 3"]:
-  """Decodes an image file of any common format to RGB in [0, 255].
-
-  Grey, palette, CMYK and 16-bit images are converted, transparency is dropped, and a photograph is
-  turned upright as its EXIF tag says. NOTE(reference): torchvision's loader ignores that tag.
-
-  Args:
-    file: a path or an open file.
-    name: what to call the image in an error.
-
-  Raises:
-    UnreadableImage: if the file is missing, damaged, truncated or no image.
-  """
-  try:
-    with Image.open(file) as image:
-      image = ImageOps.exif_transpose(image)
-      if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow's own conversion would clip.
-        grey = np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-      if "transparency" in image.info:
-        image = image.convert("RGBA")
-      return np.array(image.convert("RGB"))
-  except UnidentifiedImageError as error:
-    raise UnreadableImage(f"Cannot read the image {name} (not an image)") from error
-  except Exception as error:  # Decoders raise whatever they please on a damaged file.
-    raise UnreadableImage(f"Cannot read the image {name} ({error})") from error

@@ -17,8 +17,8 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
+from hseg_jax import files
 from hseg_jax.errors import UserError
-from hseg_jax.training import workdir as workdirs
 from hseg_jax.training.state import TrainState
 
 PyTree = Any
@@ -50,7 +50,7 @@ def _mismatch(saved: PyTree, wanted: PyTree) -> str | None:
 
 def _claim(folder: pathlib.Path) -> int:
   """Keeps other runs out of a folder until the descriptor is closed or this process is gone."""
-  workdirs.make_folder(folder)
+  files.make_folder(folder)
   descriptor = os.open(folder, os.O_RDONLY)
   try:
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,13 +6,13 @@ This is the only file that imports clu, which brings tensorflow for TensorBoard'
 import json
 import pathlib
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from hseg_jax import files
 from hseg_jax.errors import UserError
 
 # What may differ between a run and its continuation without being a change of the experiment.
@@ -61,31 +61,11 @@ def check_config(
     )
 
 
-def make_folder(path: str | pathlib.Path) -> None:
-  """Makes a folder for results where there is none.
-
-  Raises:
-    UserError: it cannot be made or written to.
-  """
-  folder = pathlib.Path(path)
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-      pass
-  except OSError as error:
-    raise UserError(f"The folder {path} cannot be written: {error.strerror}.") from error
-
-
 def write_config(workdir: str | pathlib.Path, config: Mapping[str, Any]) -> None:
   """Writes `workdir/config.json` from the first process, whole or not at all."""
   if jax.process_index() == 0:
-    _replace(pathlib.Path(workdir) / "config.json", json.dumps(config, indent=2) + "\n")
-
-
-def _replace(path: pathlib.Path, text: str) -> None:
-  partial = path.with_name(f"{path.name}.partial")
-  partial.write_text(text)
-  partial.replace(path)
+    with files.whole(pathlib.Path(workdir) / "config.json") as partial:
+      partial.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
@@ -118,7 +98,8 @@ class MetricWriter:
     path = folder / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     kept = [line for line in lines if _is_until(line, start_step)]
-    _replace(path, "".join(line + "\n" for line in kept))
+    with files.whole(path) as partial:
+      partial.write_text("".join(line + "\n" for line in kept))
     self._file = path.open("a", buffering=1)
     self._summaries = _summary_writer(folder / "summaries")
 

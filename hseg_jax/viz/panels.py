@@ -56,26 +56,26 @@ def tiles(image: UInt8[np.ndarray, "h w 3"], hierarchy: Hierarchy, size: int) ->
   """The image, its superpixels in their mean colours, and each further level in `level_colors`.
 
   Args:
-    image: RGB in [0, 255], of the hierarchy's height and width.
+    image: RGB in [0, 255], of the hierarchy's height and width, or shrunk from that.
     size: pixels of a tile's longer side; small images are enlarged by a whole number to reach it,
       others keep their size.
   """
   scale = max(round(size / max(image.shape[:2])), 1)
   large = _enlarge(image, scale)
   grey = large @ np.array([0.299, 0.587, 0.114])
-  superpixels = np.kron(hierarchy.labels(0), np.ones((scale, scale), np.int32))
-  means = mean_colors(image, hierarchy.labels(0))
+  labels = _shrink(hierarchy.segments, *image.shape[:2])
+  superpixels = np.kron(labels, np.ones((scale, scale), np.int32))
+  means = mean_colors(image, labels)
   pictures = [
     Tile("image", large),
     Tile(f"{hierarchy.sizes[0]} superpixels", _outline(means[superpixels], superpixels, 1.0)),
   ]
-  for level, colors in enumerate(level_colors(hierarchy)[1:], start=1):
-    labels = np.kron(hierarchy.labels(level), np.ones((scale, scale), np.int32))
-    painted = _STRENGTH * colors[labels] + (1 - _STRENGTH) * grey[..., None]
-    plural = "s" if hierarchy.sizes[level] > 1 else ""
-    pictures.append(
-      Tile(f"{hierarchy.sizes[level]} region{plural}", _outline(painted, labels, 0.85))
-    )
+  regions = superpixels
+  for parents, colors in zip(hierarchy.parents, level_colors(hierarchy)[1:], strict=True):
+    regions = parents[regions]
+    painted = _STRENGTH * colors[regions] + (1 - _STRENGTH) * grey[..., None]
+    plural = "s" if len(colors) > 1 else ""
+    pictures.append(Tile(f"{len(colors)} region{plural}", _outline(painted, regions, 0.85)))
   return tuple(pictures)
 
 
@@ -85,7 +85,7 @@ def panel(
   """All tiles of an image side by side on white, each with its title below it.
 
   Args:
-    image: RGB in [0, 255], of the hierarchy's height and width.
+    image: as `tiles` takes it.
     size: as `tiles` takes it.
     title: what stands below the image itself.
   """
@@ -105,10 +105,10 @@ def panel(
 def mean_colors(
   image: UInt8[np.ndarray, "h w 3"], labels: Int[np.ndarray, "h w"]
 ) -> Float[np.ndarray, "n 3"]:
-  """Mean RGB of every region, in [0, 255]."""
+  """Mean RGB of every region, in [0, 255]; black where there is no pixel."""
   flat = labels.ravel()
   sums = np.stack([np.bincount(flat, channel) for channel in image.reshape(-1, 3).T], axis=1)
-  return sums / np.bincount(flat)[:, None]
+  return sums / np.maximum(np.bincount(flat), 1)[:, None]
 
 
 def _rank_among_siblings(
@@ -139,6 +139,15 @@ def _oklch(lightness: Float[np.ndarray, "n"], hue: Float[np.ndarray, "n"]) -> np
   )  # fmt: skip
   encoded = np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
   return np.round(255 * encoded.T).astype(np.uint8)
+
+
+def _shrink(
+  labels: Int[np.ndarray, "_ _"], height: int, width: int
+) -> Int[np.ndarray, "{height} {width}"]:
+  """The label under the centre of each pixel of the smaller map."""
+  rows = ((np.arange(height) + 0.5) * labels.shape[0] / height).astype(int)
+  columns = ((np.arange(width) + 0.5) * labels.shape[1] / width).astype(int)
+  return labels[rows][:, columns]
 
 
 def _enlarge(image: UInt8[np.ndarray, "h w 3"], scale: int) -> UInt8[np.ndarray, "rows columns 3"]:

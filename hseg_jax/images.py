@@ -1,0 +1,112 @@
+"""Image files of any kind to RGB arrays, label maps from files, and where images lie in a folder.
+
+The one decoder of training data and of what is segmented, so that a model sees the same pixels.
+"""
+
+import io
+import os
+import pathlib
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from hseg_jax.errors import UserError
+
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+LABEL_EXTENSIONS = (".npy", ".npz", ".png")
+MAX_PIXELS = Image.MAX_IMAGE_PIXELS  # 89 million; Pillow holds larger ones for an attack
+LABELS_KEY = "segments"  # of a label map in an npz file; what `Hierarchy.save` calls it
+
+
+class UnreadableImage(UserError):
+  """An image or label map that cannot be decoded; the message names the file and says why."""
+
+
+def decode(file: str | os.PathLike | io.BytesIO, name: str) -> UInt8[np.ndarray, "h w 3"]:
+  """Decodes an image file of any common format to RGB in [0, 255].
+
+  Grey, palette, CMYK and 16-bit images are converted, what is transparent is laid on white, as on a
+  page, and a photograph is turned upright as its EXIF tag says. Of several frames the first counts.
+  NOTE(reference): torchvision's loader ignores that tag, and transparency.
+
+  Args:
+    file: a path or an open file.
+    name: what to call the image in an error.
+
+  Raises:
+    UnreadableImage: if the file is missing, damaged, truncated, no image, has more than
+      `MAX_PIXELS` pixels, or values whose range nobody knows (floating point).
+  """
+  try:
+    with Image.open(file) as image:
+      # Before anything is decoded: a header alone can ask for all the memory there is.
+      if image.width * image.height > MAX_PIXELS:
+        raise ValueError(
+          f"{image.width}x{image.height} pixels are more than {MAX_PIXELS / 1e6:.0f} million; "
+          "shrink it"
+        )
+      if image.mode == "F":
+        raise ValueError("its values are floating-point; save it with 8 or 16 bits")
+      image = ImageOps.exif_transpose(image)
+      if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow's own conversion would clip.
+        grey = np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+      if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+      return np.array(image.convert("RGB"))
+  except UnidentifiedImageError as error:
+    raise UnreadableImage(f"Cannot read the image {name} (not an image)") from error
+  except Exception as error:  # Decoders raise whatever they please on a damaged file.
+    raise UnreadableImage(f"Cannot read the image {name} ({_reason(error)})") from error
+
+
+def read_labels(path: str | os.PathLike) -> Integer[np.ndarray, "h w"]:
+  """Reads a label map: any integers, one a pixel; negative = no segment.
+
+  Args:
+    path: `.npy`, `.npz` (a single array, or one called "segments", as in a saved hierarchy), or a
+      `.png` of one channel, whose values are the ids; those of a palette are its indices.
+
+  Raises:
+    UnreadableImage: the file is missing or damaged, or holds no such map.
+  """
+  try:
+    if str(path).lower().endswith(".png"):
+      with Image.open(path) as image:
+        labels = np.asarray(image)
+    else:
+      labels = np.load(path, allow_pickle=False)
+      if not isinstance(labels, np.ndarray):
+        with labels as archive:
+          key = LABELS_KEY if LABELS_KEY in archive or len(archive) != 1 else archive.files[0]
+          labels = archive[key]
+  except Exception as error:  # a damaged archive raises nearly anything
+    raise UnreadableImage(f"Cannot read the label map {path} ({_reason(error)})") from error
+  if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
+    raise UnreadableImage(
+      f"Cannot read the label map {path} ({labels.dtype} {list(labels.shape)} instead of integers "
+      "[h, w])"
+    )
+  return labels
+
+
+def _reason(error: Exception) -> str:
+  """What an error says, without the file's name, which the message around it has."""
+  return getattr(error, "strerror", None) or str(error)
+
+
+def list_folder(folder: str | os.PathLike) -> list[str]:
+  """Paths, relative to `folder`, of the images anywhere below it; hidden ones are left out."""
+  found = []
+  for parent, folders, files in os.walk(folder, followlinks=True):
+    folders[:] = [name for name in folders if not name.startswith(".")]
+    relative = pathlib.Path(parent).relative_to(folder)
+    found += [
+      str(relative / name)
+      for name in files
+      if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+    ]
+  return sorted(found)

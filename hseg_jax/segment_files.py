@@ -1,0 +1,291 @@
+"""Segments image files, and writes what was found; threads read and write while a model computes.
+
+The work of `hseg segment` and `hseg features`.
+"""
+
+import collections
+import concurrent.futures
+import itertools
+import json
+import logging
+import os
+import pathlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from hseg_jax import files, images, inputs, regions
+from hseg_jax.errors import UserError
+from hseg_jax.hierarchy import Hierarchy
+from hseg_jax.inputs import Input
+from hseg_jax.model_input import Prepared, resize
+from hseg_jax.progress import Progress
+from hseg_jax.segment import MAX_BATCH, Segmenter
+from hseg_jax.viz import panels
+
+ENDINGS = (".npz", ".json", ".png")  # of an image's results
+
+_MAX_THREADS = 8  # each may hold a huge image
+_PICTURE = 640  # longest side of an image in a picture, in pixels
+_WAITING = 4  # batches' worth of prepared images that may wait for others of their shape
+
+_log = logging.getLogger(__name__)
+
+
+class Job(NamedTuple):
+  """An image on its way: what it is, a copy small enough to draw, and what the model is to see."""
+
+  input: Input
+  picture: UInt8[np.ndarray, "h w 3"]
+  prepared: Prepared
+
+
+def segment(
+  segmenter: Segmenter,
+  arguments: Sequence[str | os.PathLike],
+  out: str | os.PathLike,
+  *,
+  superpixels: str | os.PathLike | None = None,
+  num_regions: int | None = None,
+  batch_size: int = MAX_BATCH,
+  force: bool = False,
+) -> None:
+  """Writes the hierarchy of every image: `NAME.npz`, `NAME.json` and `NAME.png` in a folder.
+
+  The npz is what `Hierarchy.load` reads; the json has the image's path and what `regions.describe`
+  says; the png shows the image and all levels. An image that cannot be read or segmented is
+  reported in one line, and the others are done.
+
+  Args:
+    segmenter: does the work.
+    arguments: files, folders and patterns, as `inputs.find` takes them.
+    out: the folder, which is made where there is none.
+    superpixels: folder of label maps, as `inputs.with_labels` takes it; computed if None.
+    num_regions: also describe and draw a cut into so many regions.
+    batch_size: the most images that the model sees at once.
+    force: overwrite results.
+
+  Raises:
+    UserError: before any work: an argument or option is wrong, there are results already, or the
+      folder cannot be written. After it: some images could not be segmented.
+  """
+  if num_regions is not None and num_regions < 1:
+    raise UserError(f"An image cannot be cut into {num_regions} regions; ask for 1 or more.")
+  found = _plan(arguments, superpixels, batch_size)
+  results = [_result(out, each, ending) for each in found for ending in ENDINGS]
+  _check_results(results, found, force)
+  files.make_folder(out)
+
+  def finish(job: Job, hierarchy: Hierarchy) -> None:
+    _write(job, hierarchy, segmenter.class_names, pathlib.Path(out), num_regions)
+
+  _, failed = _run(segmenter, found, finish, batch_size)
+  _conclude(failed, len(found))
+
+
+def extract_features(
+  segmenter: Segmenter,
+  arguments: Sequence[str | os.PathLike],
+  out: str | os.PathLike,
+  *,
+  superpixels: str | os.PathLike | None = None,
+  batch_size: int = MAX_BATCH,
+  force: bool = False,
+) -> None:
+  """Writes the features of all images and of all their regions into `out/features.npz`.
+
+  Its arrays: `names [n]`; `image_features [n, d]`; where the model classifies images also
+  `probabilities [n, c]` and, if they are known, `class_names [c]`; and for each level l, finest
+  first, `features_l [r, d]`, the regions of all images one after another, ordered by their ids
+  within an image, and `image_l [r]`, the row of `names` that each belongs to. They are held in
+  memory until the end: half a megabyte an image for 196 superpixels of a small model.
+
+  Takes and raises what `segment` does. Images that fail are left out.
+  """
+  found = _plan(arguments, superpixels, batch_size)
+  path = pathlib.Path(out, "features.npz")
+  _check_results([path], found, force)
+  files.make_folder(out)
+
+  def finish(job: Job, hierarchy: Hierarchy) -> dict[str, Any]:
+    return {
+      name: getattr(hierarchy, name) for name in ("image_features", "probabilities", "features")
+    }
+
+  rows, failed = _run(segmenter, found, finish, batch_size)
+  if rows:
+    with files.whole(path) as partial, open(partial, "wb") as file:
+      np.savez(file, **_table(rows, segmenter.class_names))
+  _conclude(failed, len(found))
+
+
+def stream(
+  segmenter: Segmenter,
+  found: Sequence[Input],
+  finish: Callable[[Job, Hierarchy], Any],
+  batch_size: int,
+) -> Iterator[tuple[Input, Any]]:
+  """Segments images in batches of one shape, reading ahead and finishing behind in threads.
+
+  However many images there are, only a few batches are held at a time.
+
+  Args:
+    segmenter: does the work.
+    found: the images.
+    finish: is called in a thread with every image and its hierarchy.
+    batch_size: the most images that the model sees at once.
+
+  Yields:
+    Each input, roughly in order, with what `finish` returned, or with the `UserError` for which the
+    image could not be segmented.
+  """
+  threads = min(os.cpu_count() or 1, _MAX_THREADS)
+  pool = concurrent.futures.ThreadPoolExecutor(threads)
+  todo, reading, finishing = iter(found), collections.deque(), collections.deque()
+  groups: dict[tuple[int, ...], list[Job]] = collections.defaultdict(list)
+
+  def read_ahead():
+    for each in itertools.islice(todo, batch_size + threads - len(reading)):
+      reading.append((each, pool.submit(_prepare, segmenter, each)))
+
+  def predict(jobs: list[Job]):
+    rows = segmenter.predict([job.prepared for job in jobs])
+    for job, row in zip(jobs, rows, strict=True):
+      finishing.append((job.input, pool.submit(_assemble, segmenter, job, row, finish)))
+
+  try:
+    read_ahead()
+    while reading or groups:
+      if reading:
+        each, future = reading.popleft()
+        read_ahead()
+        try:
+          job = future.result()
+          groups[job.prepared.image.shape].append(job)
+        except UserError as error:
+          yield each, error
+      crowded = sum(map(len, groups.values())) >= _WAITING * batch_size
+      largest = max(groups, key=lambda shape: len(groups[shape]), default=None)
+      if largest and (not reading or crowded or len(groups[largest]) == batch_size):
+        predict(groups.pop(largest))
+      while len(finishing) > 2 * batch_size:
+        each, future = finishing.popleft()
+        yield each, future.result()
+    for each, future in finishing:
+      yield each, future.result()
+  finally:
+    pool.shutdown(cancel_futures=True)
+
+
+def _prepare(segmenter: Segmenter, each: Input) -> Job:
+  image = images.decode(each.path, str(each.path))
+  labels = None if each.labels is None else images.read_labels(each.labels)
+  shrink = min(_PICTURE / max(image.shape[:2]), 1)
+  picture = resize(image, *(max(round(side * shrink), 1) for side in image.shape[:2]))
+  return Job(each, picture, segmenter.prepare(image, labels))
+
+
+def _assemble(
+  segmenter: Segmenter, job: Job, row: dict[str, Any], finish: Callable[[Job, Hierarchy], Any]
+) -> Any:
+  return finish(job, segmenter.assemble(job.prepared, row))
+
+
+def _run(
+  segmenter: Segmenter,
+  found: Sequence[Input],
+  finish: Callable[[Job, Hierarchy], Any],
+  batch_size: int,
+) -> tuple[dict[str, Any], int]:
+  """What `finish` made of each image, by name in the order given, and how many failed."""
+  results, failed = {}, 0
+  with Progress(len(found), "images") as progress, warnings.catch_warnings():
+    # Images too large are refused in a line of their own, to which Pillow need add nothing.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    for each, result in stream(segmenter, found, finish, batch_size):
+      if isinstance(result, UserError):
+        failed += 1
+        said = (
+          str(result) if isinstance(result, images.UnreadableImage) else f"{each.path}: {result}"
+        )
+        progress.clear()
+        _log.warning("%s", " ".join(said.split()))
+      else:
+        results[each.name] = result
+      progress.advance()
+  return {each.name: results[each.name] for each in found if each.name in results}, failed
+
+
+def _conclude(failed: int, total: int) -> None:
+  if failed:
+    raise UserError(f"{failed} of {total} images failed, as said above; the others are done.")
+
+
+def _plan(
+  arguments: Sequence[str | os.PathLike], superpixels: str | os.PathLike | None, batch_size: int
+) -> list[Input]:
+  """Finds the inputs of a command."""
+  if batch_size < 1:
+    raise UserError(f"A batch cannot have {batch_size} images; ask for 1 or more.")
+  found = inputs.find(arguments)
+  return found if superpixels is None else inputs.with_labels(found, superpixels)
+
+
+def _result(out: str | os.PathLike, each: Input, ending: str) -> pathlib.Path:
+  return pathlib.Path(out, each.name + ending)
+
+
+def _check_results(results: Sequence[pathlib.Path], found: Sequence[Input], force: bool) -> None:
+  """Raises `UserError` where there are results, or where they would take an input's place."""
+  given = {path.resolve() for each in found for path in (each.path, each.labels) if path}
+  for path in results:
+    if path.resolve() in given:
+      raise UserError(f"A result would take the place of {path}; give another folder.")
+    if path.exists() and not force:
+      raise UserError(f"{path} exists; give another folder or --force.")
+
+
+def _write(
+  job: Job,
+  hierarchy: Hierarchy,
+  class_names: Sequence[str],
+  out: pathlib.Path,
+  num_regions: int | None,
+) -> None:
+  """Writes the results of one image."""
+  said = {"image": str(job.input.path), **regions.describe(hierarchy, class_names, num_regions)}
+  title = ""
+  if "classes" in said:
+    best = said["classes"][0]
+    title = f"{best.get('name', best['id'])} {best['probability']:.0%}"
+  drawn = hierarchy if num_regions is None else regions.insert_cut(hierarchy, num_regions)
+  picture = Image.fromarray(panels.panel(job.picture, drawn, title=title))
+  npz, text, png = (_result(out, job.input, ending) for ending in ENDINGS)
+  with files.whole(npz) as partial:
+    hierarchy.save(partial)
+  with files.whole(text) as partial:
+    partial.write_text(json.dumps(said) + "\n", encoding="utf-8")
+  with files.whole(png) as partial:
+    picture.save(partial, format="png")
+
+
+def _table(rows: dict[str, dict[str, Any]], class_names: Sequence[str]) -> dict[str, np.ndarray]:
+  """The arrays of `features.npz`."""
+  found = list(rows.values())
+  table = {
+    "names": np.array(list(rows)),
+    "image_features": np.stack([row["image_features"] for row in found]),
+  }
+  if found[0]["probabilities"] is not None:
+    table["probabilities"] = np.stack([row["probabilities"] for row in found])
+    if class_names:
+      table["class_names"] = np.array(class_names)
+  for level in range(len(found[0]["features"])):
+    features = [row["features"][level] for row in found]
+    table[f"features_{level}"] = np.concatenate(features)
+    table[f"image_{level}"] = np.repeat(np.arange(len(found)), [len(each) for each in features])
+  return table

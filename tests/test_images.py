@@ -1,0 +1,156 @@
+"""Decoding: every kind of image becomes RGB, and what cannot is named; label maps; folders."""
+
+import io
+import struct
+import warnings
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from hseg_jax import images
+from hseg_jax.errors import UserError
+
+
+def encoded(array, **options):
+  buffer = io.BytesIO()
+  image = array if isinstance(array, Image.Image) else Image.fromarray(array)
+  image.save(buffer, **options)
+  return buffer.getvalue()
+
+
+def decode(data):
+  return images.decode(io.BytesIO(data), "it")
+
+
+def flat(value, size=(8, 12)):
+  return np.full((*size, 3), value, np.uint8)
+
+
+def test_grey_palette_cmyk_and_opaque_images_become_rgb():
+  ramp = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
+  np.testing.assert_array_equal(decode(encoded(ramp, format="png")), ramp[:, :, None].repeat(3, 2))
+  colours = flat((204, 51, 102))  # of the palette that Pillow takes
+  for mode, kind in (
+    ("P", "png"),
+    ("RGBA", "png"),
+    ("CMYK", "jpeg"),
+    ("P", "gif"),
+    ("RGB", "webp"),
+    ("RGB", "bmp"),
+    ("CMYK", "tiff"),
+  ):
+    decoded = decode(encoded(Image.fromarray(colours).convert(mode), format=kind))
+    assert decoded.shape == colours.shape and decoded.dtype == np.uint8
+    assert np.abs(decoded.astype(int) - colours).max() < 25, mode
+
+
+def test_what_is_transparent_is_laid_on_white():
+  colours = np.dstack([flat((200, 100, 0)), np.uint8([[0, 255, 51] * 4] * 8)])
+  expected = np.uint8([[255, 255, 255], [200, 100, 0], [244, 224, 204]])
+  np.testing.assert_array_equal(decode(encoded(colours, format="png"))[0, :3], expected)
+  grey = Image.fromarray(colours[..., 0]).convert("LA")
+  grey.putalpha(Image.fromarray(colours[..., 3]))
+  np.testing.assert_array_equal(decode(encoded(grey, format="png"))[0, :3, 2], [255, 200, 244])
+  palette = Image.fromarray(flat((0, 0, 255))).convert("P")
+  index = palette.getpixel((0, 0))
+  assert (decode(encoded(palette, format="png", transparency=index)) == 255).all()
+  assert (decode(encoded(flat(7), format="png", transparency=(7, 7, 7))) == 255).all()
+
+
+def test_16_bit_images_are_scaled_not_clipped():
+  ramp = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+  expected = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
+  np.testing.assert_array_equal(decode(encoded(ramp, format="png")), expected)
+  np.testing.assert_array_equal(decode(encoded(ramp, format="tiff")), expected)
+  for ending in (".png", ".tiff"):  # Pillow writes no such colours
+    data = cv2.imencode(ending, np.dstack([ramp, ramp.T, ramp]))[1].tobytes()
+    found = decode(data)
+    np.testing.assert_array_equal(found[..., 0], expected[..., 0])
+    np.testing.assert_array_equal(found[..., 1], expected[..., 0].T)
+
+
+def test_exif_rotation_is_undone():
+  image = flat(0)
+  image[:, :6] = 255
+  exif = Image.Exif()
+  exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to show it
+  found = decode(encoded(image, format="png", exif=exif))
+  np.testing.assert_array_equal(found, np.rot90(image, k=-1))
+
+
+def header_of(width, height):
+  """A PNG that says how large it is, and holds nothing."""
+  chunks = [b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT", b"IEND"]
+  pack = lambda x: struct.pack(">I", len(x) - 4) + x + struct.pack(">I", zlib.crc32(x))
+  return b"\x89PNG\r\n\x1a\n" + b"".join(map(pack, chunks))
+
+
+@pytest.mark.parametrize(
+  "data, words",
+  [
+    (b"", "not an image"),
+    (b"dear diary", "not an image"),
+    (encoded(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8), format="jpeg")[:900],
+     "truncated"),
+    (encoded(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8), format="png")[:900],
+     "truncated"),
+    (header_of(10_000, 10_000), "10000x10000 pixels are more than 89 million; shrink it"),
+    (header_of(100_000, 100_000), "exceeds limit"),
+    (encoded(np.zeros((4, 4), np.float32), format="tiff"), "floating-point"),
+  ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_named(data, words):
+  with warnings.catch_warnings(), pytest.raises(images.UnreadableImage, match=words) as error:
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    decode(data)
+  assert str(error.value).startswith("Cannot read the image it (")
+  assert isinstance(error.value, UserError)
+
+
+def test_a_missing_file_is_named_once(tmp_path):
+  with pytest.raises(images.UnreadableImage) as error:
+    images.decode(tmp_path / "none.jpg", "none.jpg")
+  assert str(error.value) == "Cannot read the image none.jpg (No such file or directory)"
+
+
+def test_label_maps_of_every_kind(tmp_path):
+  labels = np.array([[0, 3, 3], [7, 7, 200]])
+  for dtype in (np.uint8, np.int16, np.int64):
+    np.save(tmp_path / "a.npy", labels.astype(dtype))
+    np.testing.assert_array_equal(images.read_labels(tmp_path / "a.npy"), labels)
+  np.savez(tmp_path / "a.npz", anything=labels)
+  np.testing.assert_array_equal(images.read_labels(tmp_path / "a.npz"), labels)
+  np.savez(tmp_path / "b.npz", segments=labels, parents_0=np.zeros(4, int))
+  np.testing.assert_array_equal(images.read_labels(tmp_path / "b.npz"), labels)
+  Image.fromarray(labels.astype(np.uint8)).save(tmp_path / "a.png")
+  np.testing.assert_array_equal(images.read_labels(tmp_path / "a.png"), labels)
+  Image.fromarray((labels * 300).astype(np.uint16)).save(tmp_path / "b.png")
+  np.testing.assert_array_equal(images.read_labels(tmp_path / "b.png"), labels * 300)
+  palette = Image.fromarray(labels.astype(np.uint8)).convert("P")
+  palette.putpalette([9] * 768)  # what colours the ids have means nothing
+  palette.save(tmp_path / "c.png")
+  np.testing.assert_array_equal(images.read_labels(tmp_path / "c.png"), labels)
+
+
+def test_what_is_no_label_map_is_named(tmp_path):
+  np.save(tmp_path / "float.npy", np.zeros((2, 2)))
+  np.save(tmp_path / "cube.npy", np.zeros((2, 2, 2), int))
+  np.save(tmp_path / "code.npy", np.array([[print]], object), allow_pickle=True)
+  np.savez(tmp_path / "two.npz", a=np.zeros((2, 2), int), b=np.zeros((2, 2), int))
+  Image.fromarray(flat(3)).save(tmp_path / "colours.png")
+  (tmp_path / "text.png").write_text("hello")
+  (tmp_path / "empty.npy").touch()
+  (tmp_path / "cut.npz").write_bytes((tmp_path / "two.npz").read_bytes()[:100])
+  for path in sorted(tmp_path.iterdir()):
+    with pytest.raises(images.UnreadableImage, match=f"label map .*{path.name}"):
+      images.read_labels(path)
+
+
+def test_folders_list_their_images_in_order(tmp_path):
+  for name in ("b.JPG", "a/z.png", "a.tif", ".hidden.png", ".git/x.png", "notes.txt"):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+  assert images.list_folder(tmp_path) == ["a.tif", "a/z.png", "b.JPG"]
