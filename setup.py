@@ -49,6 +49,12 @@ setuptools.setup(
     "gpu": ["jax[cuda12]>=0.10"],
     "tpu": ["jax[tpu]>=0.10"],
     "torch": ["torch>=2.6"],  # reads .pth files for hseg import-torch
-    "dev": ["pytest>=8", "pytest-xdist>=3.6", "beartype>=0.20", "ruff>=0.14"],
+    "dev": [
+      "pytest>=8",
+      "pytest-xdist>=3.6",
+      "beartype>=0.20",
+      "playwright>=1.50",  # drives the Chromium that is installed; tests skip where there is none
+      "ruff>=0.14",
+    ],
   },
 )

@@ -20,7 +20,7 @@ from hseg_jax.region_graph import border_lengths, merge, merge_order
 _OPTIONAL = ("probabilities", "logits", "image_features", "embeddings")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Hierarchy:
   """Nested segmentations of one image; the ids of every level are 0, 1, 2, ... without gaps.
 
@@ -65,6 +65,16 @@ class Hierarchy:
       rows = getattr(self, name)
       if rows is not None and rows.ndim == 2 and len(rows) != sizes[0]:
         raise ValueError(f"the {name} have {len(rows)} rows for {sizes[0]} superpixels")
+
+  def __repr__(self) -> str:
+    height, width = self.segments.shape
+    return f"Hierarchy({height}x{width} pixels, {' > '.join(map(str, self.sizes))} regions)"
+
+  def _repr_png_(self) -> bytes:
+    """How a notebook shows it: every level in colours, side by side."""
+    from hseg_jax.viz import panels  # only here: pictures build on hierarchies
+
+    return panels.encode(panels.level_panel(self))
 
   @classmethod
   def from_assignments(
@@ -171,7 +181,7 @@ class Hierarchy:
     Starts from the coarsest level that has enough regions and merges siblings, cheapest pair
     first by `merge_order`: by unit features where the hierarchy has them, by the regions' centres
     otherwise. Above the last level everything is siblings. So all cuts nest in each other and in
-    the levels, and a cut at a level's own size is that level.
+    the levels, and a cut at a level's own size is that level. `merges` tells the pairs.
 
     Raises:
       ValueError: `num_regions` is below 1.
@@ -180,18 +190,26 @@ class Hierarchy:
       raise ValueError(f"an image cannot be cut into {num_regions} regions")
     sizes = self.sizes
     level = max((i for i, size in enumerate(sizes) if size >= num_regions), default=0)
-    labels, surplus = self.labels(level), max(sizes[level] - num_regions, 0)
-    if surplus == 0:
-      return labels
-    last = level == self.num_levels - 1
-    parents = np.zeros(sizes[level], np.int32) if last else self.parents[level]
+    surplus = max(sizes[level] - num_regions, 0)
+    return (
+      merge(self.labels(level), self.merges(level)[:surplus]) if surplus else self.labels(level)
+    )
+
+  def merges(self, level: int) -> Int[np.ndarray, "m 2"]:
+    """The unions by which `cut` leads from a level to the next, or from the last to one region.
+
+    Returns:
+      Rows (kept id, absorbed id) of the level's regions, kept < absorbed, in order: after m of
+      them m regions fewer are left, numbered by the lowest id in each.
+    """
+    size, last = self.sizes[level], level == self.num_levels - 1
+    parents = np.zeros(size, np.int32) if last else self.parents[level]
+    labels = self.labels(level)
     if self.features:
       points = _unit(self.features[level])
     else:
-      inside = np.ones(labels.shape)
-      points = np.array(ndimage.center_of_mass(inside, labels, range(sizes[level])))
-    order = merge_order(points, np.bincount(labels.ravel()), parents[:, None] == parents)
-    return merge(labels, order[:surplus])
+      points = np.array(ndimage.center_of_mass(np.ones(labels.shape), labels, range(size)))
+    return merge_order(points, np.bincount(labels.ravel()), parents[:, None] == parents)
 
   def boundaries(self) -> Float[np.ndarray, "rows columns"]:
     """Strength of the boundary between neighbouring pixels, float32 `[2h + 1, 2w + 1]` in [0, 1].

@@ -112,6 +112,19 @@ def test_cuts_have_the_requested_size_and_nest(features):
     hierarchy.cut(0)
 
 
+@pytest.mark.parametrize("features", [True, False])
+def test_merges_are_those_of_the_cuts(features):
+  hierarchy = random_hierarchy(4, features=features)
+  counts = (*hierarchy.sizes, 1)
+  for level in range(hierarchy.num_levels):
+    unions, labels = hierarchy.merges(level), hierarchy.labels(level)
+    assert unions.shape == (counts[level] - counts[level + 1], 2)
+    for number, (kept, absorbed) in enumerate(unions, start=1):
+      labels = np.where(labels == absorbed, kept, labels)
+      ranks = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
+      assert kept < absorbed and same_partition(ranks, hierarchy.cut(counts[level] - number))
+
+
 def test_cut_merges_the_most_alike_siblings_first():
   segments = np.arange(4)[None].repeat(2, axis=0)
   features = [np.array([[1, 0], [0, 1], [1, 0.1], [1, 0]], "f4"), np.zeros((2, 2), "f4")]

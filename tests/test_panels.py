@@ -1,7 +1,10 @@
 """Pictures of a hierarchy: sizes, families of colours, nothing drawn where nothing is."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 from skimage import color
 
 from hseg_jax.hierarchy import Hierarchy
@@ -91,3 +94,20 @@ def test_mean_colors_by_hand():
   np.testing.assert_array_equal(
     panels.mean_colors(image, np.array([[0, 0, 1]])), [[1, 10, 20], [9, 9, 9]]
   )
+
+
+def test_levels_without_an_image_have_tiles_of_one_size(hierarchy):
+  picture = panels.level_panel(hierarchy, size=48)
+  assert picture.shape == (48 + 20, 3 * 48 + 2 * 2, 3)
+  for level, colors in enumerate(panels.level_colors(hierarchy)):
+    # Off the lines, the colour of the region.
+    np.testing.assert_array_equal(picture[6, 50 * level + 6], colors[0])
+  # Of whatever size the labels are, even lines of pixels.
+  large = Hierarchy(np.repeat([[0, 1]], 900, axis=1).astype(np.int32).repeat(7, axis=0))
+  assert panels.level_panel(large, size=48).shape == (1 + 20, 48, 3)
+
+
+def test_a_hierarchy_shows_its_levels_in_a_notebook(hierarchy):
+  picture = np.asarray(Image.open(io.BytesIO(hierarchy._repr_png_())))
+  np.testing.assert_array_equal(picture, panels.level_panel(hierarchy))
+  assert repr(hierarchy) == "Hierarchy(12x12 pixels, 16 > 4 > 2 regions)"

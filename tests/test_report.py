@@ -1,5 +1,6 @@
 """The report page: self-contained, complete, and honest about who wins."""
 
+import html
 import html.parser
 import json
 import re
@@ -49,7 +50,7 @@ def example():
 class Page(html.parser.HTMLParser):
   """Collects what a page links to and checks that its tags close."""
 
-  VOID = {"meta", "img", "path", "polyline"}
+  VOID = {"meta", "img", "path", "polyline", "input"}
 
   def __init__(self, text):
     super().__init__()
@@ -70,6 +71,12 @@ class Page(html.parser.HTMLParser):
     self.text += f" {data}"
 
 
+def without_frames(text):
+  """A page without the pages inside it, and those."""
+  frame = re.compile(r'<iframe[^>]* srcdoc="([^"]*)"></iframe>')
+  return frame.sub("", text), [html.unescape(page) for page in frame.findall(text)]
+
+
 def rows(text, title):
   """Cells of the table below a heading, by the first cell of each row."""
   table = re.search(rf"<h3>{title}</h3><table>(.*?)</table>", text).group(1)
@@ -80,12 +87,24 @@ def rows(text, title):
 def test_page_needs_nothing_but_itself(workdir, example):
   path = report.write(workdir, examples=[example, example], facts={"commit": "abc<1>"})
   assert path == workdir / "report.html"
-  text = path.read_text()
+  text, frames = without_frames(path.read_text())
   page = Page(text)
   assert page.open == []
   assert len(page.links) == 6 and all(link.startswith("data:image/png;") for link in page.links)
   assert "url(" not in text and "<script" not in text and "$" not in text
   assert text.count("prefers-color-scheme: dark") == 1 and "width=device-width" in text
+  assert len(frames) == 1 and Page(frames[0]).open == [] and Page(frames[0]).links == []
+
+
+def test_explorer_has_the_held_out_images(workdir, example):
+  named = example._replace(label="", class_names=("bird", "</script>"))
+  hierarchy = Hierarchy(example.hierarchy.segments, probabilities=np.array([0.2, 0.8], "f4"))
+  examples = [example, named._replace(hierarchy=hierarchy)]
+  _, [frame] = without_frames(report.write(workdir, examples=examples, facts={}).read_text())
+  assert "<h1></h1>" in frame and frame.count("</script>") == 2
+  entries = json.loads(re.search(r'id="data">(.*?)</script>', frame).group(1))
+  assert [entry["name"] for entry in entries] == ["cat & <dog>", "image 2"]
+  assert [entry["classes"] for entry in entries] == [[], [["</script>", 0.8], ["bird", 0.2]]]
 
 
 def test_page_tells_scores_facts_and_config(workdir, example):
@@ -116,7 +135,7 @@ def test_page_without_hierarchies_has_no_empty_sections(workdir):
   lines = [json.dumps({"step": s, "train/loss": 1.0}) for s in (0, 1)]
   (workdir / "metrics.jsonl").write_text("\n".join(lines))
   text = report.write(workdir, examples=[], facts={}).read_text()
-  assert "Held-out" not in text and "How regions" not in text
+  assert "Held-out" not in text and "<iframe" not in text and "How regions" not in text
   assert "train/loss" in text and Page(text).open == []
 
 

@@ -198,7 +198,9 @@ class Evaluator:
       if hierarchy.probabilities is not None:
         prediction = self._class_names[int(hierarchy.probabilities.argmax())]
       label = self._class_names[int(example["label"])]
-      self.examples.append(Example(example["image"], hierarchy, label, prediction))
+      self.examples.append(
+        Example(example["image"], hierarchy, label, prediction, self._class_names)
+      )
 
 
 def check(

@@ -4,6 +4,9 @@ A family keeps its colour: the regions of the coarsest level share out the circl
 region takes a slice of its parent's hues, so what belongs together looks alike at all levels.
 """
 
+import base64
+import io
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -68,14 +71,13 @@ def tiles(image: UInt8[np.ndarray, "h w 3"], hierarchy: Hierarchy, size: int) ->
   means = mean_colors(image, labels)
   pictures = [
     Tile("image", large),
-    Tile(f"{hierarchy.sizes[0]} superpixels", _outline(means[superpixels], superpixels, 1.0)),
+    Tile(_count(hierarchy, 0), _outline(means[superpixels], superpixels, 1.0)),
   ]
   regions = superpixels
-  for parents, colors in zip(hierarchy.parents, level_colors(hierarchy)[1:], strict=True):
-    regions = parents[regions]
+  for level, colors in enumerate(level_colors(hierarchy)[1:], start=1):
+    regions = hierarchy.parents[level - 1][regions]
     painted = _STRENGTH * colors[regions] + (1 - _STRENGTH) * grey[..., None]
-    plural = "s" if len(colors) > 1 else ""
-    pictures.append(Tile(f"{len(colors)} region{plural}", _outline(painted, regions, 0.85)))
+    pictures.append(Tile(_count(hierarchy, level), _outline(painted, regions, 0.85)))
   return tuple(pictures)
 
 
@@ -90,16 +92,37 @@ def panel(
     title: what stands below the image itself.
   """
   row = tiles(image, hierarchy, size)
-  height, width, _ = row[0].picture.shape
-  gap, text = max(width // 32, 2), max(width // 14, 10)
-  canvas = Image.new("RGB", (len(row) * (width + gap) - gap, height + 2 * text), _PAPER)
-  draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(text)
-  for i, tile in enumerate(row):
-    canvas.paste(Image.fromarray(tile.picture), (i * (width + gap), 0))
-    words = title if i == 0 and title else tile.title
-    middle = i * (width + gap) + width // 2
-    draw.text((middle, height + text), words, fill=_INK, font=font, anchor="mm")
-  return np.asarray(canvas)
+  return _arrange([row[0]._replace(title=title or row[0].title), *row[1:]])
+
+
+def level_panel(hierarchy: Hierarchy, *, size: int = 192) -> UInt8[np.ndarray, "rows columns 3"]:
+  """Every level in `level_colors`, side by side on white: a hierarchy without its image.
+
+  Args:
+    size: about how many pixels a tile's longer side has, whatever the label maps have.
+  """
+  height, width = hierarchy.segments.shape
+  scale = size / max(height, width)
+  scale = scale if scale < 1 else round(scale)
+  columns, rows = (max(round(side * scale), 1) for side in (width, height))
+  row = []
+  for level, colors in enumerate(level_colors(hierarchy)):
+    labels = Image.fromarray(hierarchy.labels(level).astype(np.int32))
+    labels = np.asarray(labels.resize((columns, rows), Image.Resampling.NEAREST))
+    row.append(Tile(_count(hierarchy, level), _outline(colors[labels], labels, 0.85)))
+  return _arrange(row)
+
+
+def encode(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
+  """The picture as a PNG file."""
+  buffer = io.BytesIO()
+  Image.fromarray(picture).save(buffer, "PNG", optimize=True)
+  return buffer.getvalue()
+
+
+def data_url(picture: UInt8[np.ndarray, "h w 3"]) -> str:
+  """The picture as an address that holds it, for pages that hold everything."""
+  return "data:image/png;base64," + base64.b64encode(encode(picture)).decode()
 
 
 def mean_colors(
@@ -148,6 +171,25 @@ def _shrink(
   rows = ((np.arange(height) + 0.5) * labels.shape[0] / height).astype(int)
   columns = ((np.arange(width) + 0.5) * labels.shape[1] / width).astype(int)
   return labels[rows][:, columns]
+
+
+def _count(hierarchy: Hierarchy, level: int) -> str:
+  """What a level is called: "64 superpixels", "1 region"."""
+  number = hierarchy.sizes[level]
+  return f"{number} {'region' if level else 'superpixel'}{'s' if number > 1 else ''}"
+
+
+def _arrange(row: Sequence[Tile]) -> UInt8[np.ndarray, "rows columns 3"]:
+  """Tiles side by side on white, each with its title below it."""
+  height, width, _ = row[0].picture.shape
+  gap, text = max(width // 32, 2), max(width // 14, 10)
+  canvas = Image.new("RGB", (len(row) * (width + gap) - gap, height + 2 * text), _PAPER)
+  draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(text)
+  for i, tile in enumerate(row):
+    canvas.paste(Image.fromarray(tile.picture), (i * (width + gap), 0))
+    middle = i * (width + gap) + width // 2
+    draw.text((middle, height + text), tile.title, fill=_INK, font=font, anchor="mm")
+  return np.asarray(canvas)
 
 
 def _enlarge(image: UInt8[np.ndarray, "h w 3"], scale: int) -> UInt8[np.ndarray, "rows columns 3"]:

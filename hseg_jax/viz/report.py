@@ -3,10 +3,8 @@
 Everything is inside the file, so that it can be mailed, and opened without a network.
 """
 
-import base64
 import datetime
 import html
-import io
 import json
 import os
 import pathlib
@@ -18,11 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
-from hseg_jax.viz import panels
+from hseg_jax.viz import explorer, panels
 
 Series = dict[str, list[tuple[int, float]]]
 
@@ -49,12 +46,14 @@ class Example(NamedTuple):
     hierarchy: its segmentation.
     label: name of the true class, or "".
     prediction: name of the predicted class, or "" without a classifier.
+    class_names: of the hierarchy's probabilities; may be empty.
   """
 
   image: UInt8[np.ndarray, "h w 3"]
   hierarchy: Hierarchy
   label: str = ""
   prediction: str = ""
+  class_names: Sequence[str] = ()
 
 
 def write(
@@ -94,6 +93,7 @@ def write(
     _headline(series),
     _section("How regions compare", _SCORES_NOTE, _score_tables(series, model)),
     _section("Held-out images", _PICTURES_NOTE, "".join(_picture(e) for e in examples)),
+    _section("Explore them", _EXPLORER_NOTE, _explorer(examples)),
     _section("Curves", "Over training steps; hover a point for its value.", _curves(series)),
     _section("This run", "", f'<div class="card">{_facts(rows)}</div>'),
     f"<details class='card'><summary>Config</summary>{_facts(_flatten(config))}</details>",
@@ -117,6 +117,10 @@ _SCORES_NOTE = (
 _PICTURES_NOTE = (
   "The image, its superpixels in their mean colours, and every level of the hierarchy. A region "
   "shares the hue of the larger region it belongs to."
+)
+_EXPLORER_NOTE = (
+  "Slide to any number of regions; point at a region, or tap it, to see what it is part of and "
+  "what it is made of."
 )
 
 
@@ -202,17 +206,25 @@ def _picture(example: Example) -> str:
     kind = "right" if example.prediction == example.label else "wrong"
     words += f' <span class="{kind}">predicted {html.escape(example.prediction)}</span>'
   figures = "".join(
-    f'<figure><img alt="{tile.title}" src="{_data_url(tile.picture)}">'
+    f'<figure><img alt="{tile.title}" src="{panels.data_url(tile.picture)}">'
     f"<figcaption>{tile.title}</figcaption></figure>"
     for tile in panels.tiles(example.image, example.hierarchy, _TILE)
   )
   return f'<div class="card picture"><h3>{words}</h3><div class="row">{figures}</div></div>'
 
 
-def _data_url(picture: UInt8[np.ndarray, "h w 3"]) -> str:
-  buffer = io.BytesIO()
-  Image.fromarray(picture).save(buffer, "PNG", optimize=True)
-  return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+def _explorer(examples: Sequence[Example]) -> str:
+  """A frame with a page of its own, so that neither's keys and styles are the other's."""
+  if not examples:
+    return ""
+  page = explorer.render(
+    (
+      explorer.Entry(e.label or f"image {i}", e.image, e.hierarchy, e.class_names)
+      for i, e in enumerate(examples, start=1)
+    ),
+    title="",
+  )
+  return f'<iframe class="card" title="Explorer" srcdoc="{html.escape(page)}"></iframe>'
 
 
 def _curves(series: Series) -> str:
