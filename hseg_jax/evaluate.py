@@ -1,4 +1,4 @@
-"""Evaluates a run or exported weights once, and exports a run's weights."""
+"""Evaluates a run or exported weights once."""
 
 import json
 import pathlib
@@ -13,7 +13,6 @@ from hseg_jax import experiment as experiments
 from hseg_jax.errors import UserError
 from hseg_jax.experiment import Experiment
 from hseg_jax.interop import exported
-from hseg_jax.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from hseg_jax.settings import Settings
 from hseg_jax.training import checkpoint, sharding
 from hseg_jax.training import workdir as workdirs
@@ -118,30 +117,3 @@ def _write(out: pathlib.Path, metrics: Mapping[str, Any], figures: Mapping[str, 
     Image.fromarray(picture).save(path)
   for name, value in metrics.items():
     print(f"{name}  {value}")
-
-
-def export(workdir: str | pathlib.Path, out: str | pathlib.Path) -> None:
-  """Writes the model of a run's newest checkpoint as a weights folder.
-
-  Raises:
-    UserError: `workdir` holds no run or no checkpoint.
-  """
-  variables, step, settings = load_run(workdir)
-  info = {
-    "name": settings["model"]["name"],
-    "model": settings["model"],
-    "preprocessing": {
-      "image_size": settings["data"]["image_size"],
-      "mean": IMAGENET_MEAN,
-      "std": IMAGENET_STD,
-      "superpixels": settings["superpixels"],
-    },
-    "class_names": settings["class_names"] if settings["model"]["num_classes"] else [],
-    "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
-    "step": step,
-    "metrics": workdirs.last_metrics(workdir, step),
-    "commit": workdirs.commit(),
-    "config": settings,
-  }
-  workdirs.make_folder(out)
-  exported.save(out, variables, info)
