@@ -17,7 +17,7 @@ setuptools.setup(
   license="Apache-2.0",
   python_requires=">=3.11",
   packages=setuptools.find_packages(include=["hseg_jax", "hseg_jax.*"]),
-  package_data={"hseg_jax": ["viz/*.html"]},
+  package_data={"hseg_jax": ["viz/*.html", "weights/*/*"]},
   entry_points={"console_scripts": ["hseg = hseg_jax.cli:main"]},
   install_requires=[
     "absl-py>=2.1",
@@ -42,11 +42,13 @@ setuptools.setup(
     "matplotlib>=3.9",
     "safetensors>=0.5",
     "jaxtyping>=0.3",
+    "flatbuffers>=24.3",  # jax.export serializes with it
   ],
   extras_require={
     "gpu": ["jax[cuda12]>=0.10"],
     "tpu": ["jax[tpu]>=0.10"],
     "torch": ["torch>=2.6"],  # reads published checkpoints for interop.torch_weights
+    "hub": ["huggingface_hub>=1.0"],  # weights from and to the Hugging Face hub
     "dev": ["pytest>=8", "pytest-xdist>=3.6", "beartype>=0.20", "ruff>=0.14"],
   },
 )

@@ -87,13 +87,15 @@ def _usage(info: Mapping[str, Any]) -> str:
       "hierarchy.labels(1), hierarchy.cut(10), hierarchy.probabilities  # [h, w], [h, w], [c]",
     ]
   else:
+    superpixels = info["preprocessing"].get("superpixels", {}).get("method", "none")
+    arguments = "image" if superpixels == "none" else "image, segments"
     code = [
-      "import hseg_jax",
+      "import hseg_jax, jax",
       "from hseg_jax.interop.exported import unflatten",
       "",
       "weights, info = hseg_jax.load_exported(FOLDER)  # numpy arrays",
       'model, variables = hseg_jax.create_model(**info["model"]), unflatten(weights)',
-      "out = model.apply(variables, image, None, train=False)  # image normalised, [b, h, w, 3]",
+      f"out = jax.jit(model.apply)(variables, {arguments})  # image: normalised, [b, h, w, 3]",
     ]
   return _block("python", code)
 
@@ -132,7 +134,7 @@ def _files(info: Mapping[str, Any]) -> str:
   rows = [
     f"* `model.safetensors`: parameters and batch statistics under readable names"
     f"{half if info.get('half') else ', float32'}.",
-    "* `model.json`: the model's arguments, preprocessing, classes, scores and config.",
+    "* `model.json`: the model's arguments, its preprocessing, and what is known of it.",
   ]
   if program := info.get("program"):
     rows.append(
