@@ -49,6 +49,12 @@ setuptools.setup(
     "tpu": ["jax[tpu]>=0.10"],
     "torch": ["torch>=2.6"],  # reads published checkpoints for interop.torch_weights
     "hub": ["huggingface_hub>=1.0"],  # weights from and to the Hugging Face hub
-    "dev": ["pytest>=8", "pytest-xdist>=3.6", "beartype>=0.20", "ruff>=0.14"],
+    "dev": [
+      "pytest>=8",
+      "pytest-xdist>=3.6",
+      "beartype>=0.20",
+      "ruff>=0.14",
+      "huggingface_hub>=1.0",
+    ],
   },
 )
