@@ -17,7 +17,7 @@ setuptools.setup(
   license="Apache-2.0",
   python_requires=">=3.11",
   packages=setuptools.find_packages(include=["hseg_jax", "hseg_jax.*"]),
-  package_data={"hseg_jax": ["viz/*.html"]},
+  package_data={"hseg_jax": ["viz/*.html", "weights/*/*"]},
   entry_points={"console_scripts": ["hseg = hseg_jax.cli:main"]},
   install_requires=[
     "absl-py>=2.1",
@@ -44,15 +44,18 @@ setuptools.setup(
     "ml-dtypes>=0.4",  # bfloat16 tensors in safetensors files
     "pyyaml>=6",  # Segmenter's settings
     "jaxtyping>=0.3",
+    "flatbuffers>=24.3",  # jax.export serializes with it
   ],
   extras_require={
     "gpu": ["jax[cuda12]>=0.10"],
     "tpu": ["jax[tpu]>=0.10"],
     "torch": ["torch>=2.6"],  # reads .pth files for hseg import-torch
+    "hub": ["huggingface_hub>=1.0"],  # weights from and to the Hugging Face hub
     "dev": [
       "pytest>=8",
       "pytest-xdist>=3.6",
       "beartype>=0.20",
+      "huggingface_hub>=1.0",
       "playwright>=1.50",  # drives the Chromium that is installed; tests skip where there is none
       "ruff>=0.14",
     ],

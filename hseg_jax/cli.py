@@ -33,11 +33,22 @@ def _evaluate(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
 
 
 def _export(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
-  from hseg_jax import evaluate
+  from hseg_jax.export import export
 
   del overrides
   _refuse_overwriting(pathlib.Path(arguments.out) / "model.json", arguments.force)
-  evaluate.export(arguments.workdir, arguments.out, torch=arguments.torch)
+  export(
+    arguments.workdir,
+    arguments.out,
+    half=arguments.half,
+    program=arguments.stablehlo,
+    dataset=arguments.dataset,
+    terms=arguments.terms,
+    license=arguments.license,
+    class_names=arguments.class_names,
+    push=arguments.push,
+    torch=arguments.torch,
+  )
 
 
 def _import_torch(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
@@ -137,7 +148,17 @@ def _parser() -> argparse.ArgumentParser:
   export = command("export", _export, "Write a run's model as a folder of weights.")
   export.add_argument("--workdir", required=True, help="folder of the run")
   export.add_argument("--out", required=True, metavar="FOLDER", help="gets the weights")
-  export.add_argument("--torch", action="store_true", help="also as PyTorch weights")
+  export.add_argument("--half", action="store_true", help="store them in half precision")
+  export.add_argument("--stablehlo", action="store_true", help="add a program that runs alone")
+  export.add_argument("--torch", action="store_true", help="add PyTorch weights")
+  for name, what in (
+    ("dataset", "public name of the training data, for the model card"),
+    ("terms", "a sentence on how data and weights may be used, for the model card"),
+    ("license", "of the weights, an identifier of the Hugging Face hub"),
+  ):
+    export.add_argument(f"--{name}", default="", metavar="TEXT", help=what)
+  export.add_argument("--class-names", metavar="FILE.csv", help="readable names: class,name")
+  export.add_argument("--push", metavar="OWNER/NAME", help="upload to the Hugging Face hub")
   export.add_argument("--force", action="store_true", help="overwrite")
 
   torch = command("import-torch", _import_torch, "Turn a PyTorch checkpoint into weights of ours.")

@@ -1,4 +1,4 @@
-"""Evaluates a run or exported weights once, and exports a run's weights."""
+"""Evaluates a run or exported weights once."""
 
 import json
 import pathlib
@@ -13,8 +13,7 @@ from hseg_jax import experiment as experiments
 from hseg_jax import files
 from hseg_jax.errors import UserError
 from hseg_jax.experiment import Experiment
-from hseg_jax.interop import exported, torch_weights
-from hseg_jax.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from hseg_jax.interop import exported
 from hseg_jax.settings import Settings
 from hseg_jax.training import checkpoint, sharding
 from hseg_jax.training import workdir as workdirs
@@ -119,37 +118,3 @@ def _write(out: pathlib.Path, metrics: Mapping[str, Any], figures: Mapping[str, 
     Image.fromarray(picture).save(path)
   for name, value in metrics.items():
     print(f"{name}  {value}")
-
-
-def export(workdir: str | pathlib.Path, out: str | pathlib.Path, *, torch: bool = False) -> None:
-  """Writes the model of a run's newest checkpoint as a weights folder.
-
-  Args:
-    workdir: a run's folder.
-    out: the weights folder.
-    torch: also write the weights under the reference's names, for its PyTorch classes.
-
-  Raises:
-    UserError: `workdir` holds no run or no checkpoint.
-  """
-  variables, step, settings = load_run(workdir)
-  info = {
-    "name": settings["model"]["name"],
-    "model": settings["model"],
-    "preprocessing": {
-      "image_size": settings["data"]["image_size"],
-      "mean": IMAGENET_MEAN,
-      "std": IMAGENET_STD,
-      "superpixels": settings["superpixels"],
-    },
-    "class_names": settings["class_names"] if settings["model"]["num_classes"] else [],
-    "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
-    "step": step,
-    "metrics": workdirs.last_metrics(workdir, step),
-    "commit": workdirs.commit(),
-    "config": settings,
-  }
-  files.make_folder(out)
-  if torch:
-    torch_weights.save_torch(out, variables, experiments.make_model(settings))
-  exported.save(out, variables, info)

@@ -9,14 +9,19 @@ import jax
 import numpy as np
 
 from hseg_jax.errors import UserError
-from hseg_jax.interop import containers, detection, exported, torch_files, torch_weights
+from hseg_jax.interop import (
+  containers,
+  detection,
+  exported,
+  model_card,
+  torch_files,
+  torch_weights,
+)
 from hseg_jax.interop.containers import Container
 from hseg_jax.models import create_model, fields_of
 from hseg_jax.models.segments import resize_bicubic
 from hseg_jax.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from hseg_jax.training import workdir as workdirs
-
-UNUSED = "unused.safetensors"
 
 
 def import_torch(
@@ -65,6 +70,7 @@ def import_torch(
   info = {
     "name": name,
     "model": {"name": name, **fields_of(model)},
+    "regions": list(model.num_clusters),
     "preprocessing": {
       "image_size": size or model.image_size[0],
       "mean": IMAGENET_MEAN,
@@ -79,10 +85,10 @@ def import_torch(
     "config": None,
     "source": {"file": path.name, "kind": container.kind, "epoch": container.epoch},
   }
-  workdirs.make_folder(out)
+  extras = {exported.CARD: model_card.render(info).encode()}
   if unused:
-    exported.save_tensors(pathlib.Path(out) / UNUSED, unused)
-  exported.save(out, variables, info)
+    extras[exported.UNUSED] = exported.dump(unused)
+  exported.save(out, variables, info, extras)
   _report(container, info, unused, [f for f in detection.UNSEEN if f not in overrides])
   return info
 
@@ -160,4 +166,5 @@ def _report(
   for part, count in container.left_out.items():
     print(f"left out: {count} tensors of {part}")
   if unused:
-    print(f"kept in {UNUSED}, since no forward pass of theirs applies them: {', '.join(unused)}")
+    names = ", ".join(unused)
+    print(f"kept in {exported.UNUSED}, since no forward pass of theirs applies them: {names}")

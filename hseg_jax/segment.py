@@ -15,7 +15,7 @@ from jaxtyping import Array, Int, UInt8
 from hseg_jax import create_model, images
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
-from hseg_jax.interop import exported
+from hseg_jax.interop import exported, hub
 from hseg_jax.model_input import SUPERPIXELS, Preparation, Prepared, resize_labels
 from hseg_jax.preprocessing import normalize
 
@@ -75,6 +75,22 @@ class Segmenter:
     self._variables = jax.device_put(dict(variables))
     self._forward = jax.jit(functools.partial(_forward, model.clone(num_segments=room)))
     self._compiled = collections.defaultdict(set)  # working size -> batch sizes
+
+  @classmethod
+  def from_pretrained(
+    cls, name_or_folder: str | os.PathLike | None = None, **options: Any
+  ) -> "Segmenter":
+    """Finds weights and reads them.
+
+    Args:
+      name_or_folder: a folder as `hseg export` writes it; OWNER/NAME, a repository of the Hugging
+        Face hub; None for the weights that come with the package.
+      **options: of `from_exported`.
+
+    Raises:
+      UserError: there are no such weights, they cannot be fetched, or an option does not suit.
+    """
+    return cls.from_exported(hub.locate(name_or_folder), **options)
 
   @classmethod
   def from_exported(

@@ -46,6 +46,8 @@ def test_each_third_party_seam_is_one_file():
     "train.py",
   }
   assert files_importing("safetensors") == {"interop/exported.py"}
+  assert files_importing("huggingface_hub") == {"interop/hub.py"}
+  assert files_importing("jax.export") == {"interop/stablehlo.py"}
 
 
 def test_flax_stays_inside_the_models():

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tiny_run
 
-from hseg_jax import evaluate, experiment, train
+from hseg_jax import evaluate, experiment, export, train
 from hseg_jax.errors import UserError
 from hseg_jax.objectives import supervised
 from hseg_jax.training import checkpoint, sharding
@@ -270,7 +270,7 @@ def test_resume_takes_the_whole_state_of_another_run(run, tmp_path):
 @pytest.fixture(scope="module")
 def weights(run, tmp_path_factory):
   folder = tmp_path_factory.mktemp("weights")
-  evaluate.export(run, folder)
+  export.export(run, folder)
   return folder
 
 

@@ -4,8 +4,6 @@ Everything here is read from the table in `key_table.py`. A state dict is a mapp
 published names to numpy arrays; nothing in this file needs torch.
 """
 
-import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +11,7 @@ import jax
 import numpy as np
 
 from hseg_jax.errors import UserError
-from hseg_jax.interop.exported import flatten, save_tensors, unflatten
+from hseg_jax.interop.exported import flatten, unflatten
 from hseg_jax.interop.key_table import (
   LAYOUTS,
   SEPARATE_HEADS,
@@ -26,8 +24,6 @@ from hseg_jax.interop.key_table import (
 from hseg_jax.models.cast import CastSeg
 
 StateDict = Mapping[str, np.ndarray]
-
-TORCH_WEIGHTS = "pytorch_model.safetensors"
 
 
 def _position_in(model: Model, state_dict: dict) -> dict[str, np.ndarray]:
@@ -269,15 +265,3 @@ def export_torch(variables: Mapping[str, Any], model: Model) -> dict[str, np.nda
     return state
   own, prefix = SEPARATE_HEADS[model.head_kind]
   return {key if key.startswith(own) else prefix + key: x for key, x in state.items()}
-
-
-def save_torch(
-  folder: str | os.PathLike, variables: Mapping[str, Any], model: Model
-) -> pathlib.Path:
-  """Writes variables as `pytorch_model.safetensors` into a folder, and returns where.
-
-  In PyTorch, `reference_model.load_state_dict(safetensors.torch.load_file(path))` takes it.
-  """
-  path = pathlib.Path(folder) / TORCH_WEIGHTS
-  save_tensors(path, export_torch(variables, model))
-  return path
