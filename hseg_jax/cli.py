@@ -79,6 +79,7 @@ def _segment(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     arguments.out,
     superpixels=arguments.superpixels,
     num_regions=arguments.regions,
+    page=arguments.html,
     batch_size=arguments.batch_size,
     force=arguments.force,
   )
@@ -101,7 +102,7 @@ def _features(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
 def _segmenter(arguments: argparse.Namespace) -> Any:
   from hseg_jax.segment import Segmenter
 
-  return Segmenter.from_exported(
+  return Segmenter.from_pretrained(
     arguments.weights,
     size=arguments.size,
     num_segments=arguments.num_segments,
@@ -180,6 +181,9 @@ def _parser() -> argparse.ArgumentParser:
   segment.add_argument(
     "--regions", type=int, metavar="K", help="also cut each image into K regions"
   )
+  segment.add_argument(
+    "--html", action="store_true", help="also write explorer.html, to walk through the regions"
+  )
 
   features = command("features", _features, "Write the features of images and their regions.")
   _add_images(features, "gets features.npz")
@@ -190,7 +194,11 @@ def _add_images(sub: argparse.ArgumentParser, out: str) -> None:
   """Adds what the commands on images share."""
   sub.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder or quoted pattern")
   sub.add_argument("--out", required=True, metavar="DIR", help=out)
-  sub.add_argument("--weights", required=True, metavar="FOLDER", help="folder of exported weights")
+  sub.add_argument(
+    "--weights",
+    metavar="FOLDER",
+    help="exported weights, or OWNER/NAME on the Hugging Face hub; the package's own if not given",
+  )
   sub.add_argument(
     "--superpixels", metavar="DIR", help="label maps NAME.npy, .npz or .png; computed if not given"
   )

@@ -25,12 +25,15 @@ from hseg_jax.inputs import Input
 from hseg_jax.model_input import Prepared, resize
 from hseg_jax.progress import Progress
 from hseg_jax.segment import MAX_BATCH, Segmenter
-from hseg_jax.viz import panels
+from hseg_jax.viz import explorer, panels
 
 ENDINGS = (".npz", ".json", ".png")  # of an image's results
 
 _MAX_THREADS = 8  # each may hold a huge image
+PAGE = "explorer.html"
+
 _PICTURE = 640  # longest side of an image in a picture, in pixels
+_COPY = 960  # the same on the page, for which a copy of each image is kept
 _WAITING = 4  # batches' worth of prepared images that may wait for others of their shape
 
 _log = logging.getLogger(__name__)
@@ -51,6 +54,7 @@ def segment(
   *,
   superpixels: str | os.PathLike | None = None,
   num_regions: int | None = None,
+  page: bool = False,
   batch_size: int = MAX_BATCH,
   force: bool = False,
 ) -> None:
@@ -58,7 +62,8 @@ def segment(
 
   The npz is what `Hierarchy.load` reads; the json has the image's path and what `regions.describe`
   says; the png shows the image and all levels. An image that cannot be read or segmented is
-  reported in one line, and the others are done.
+  reported in one line, and the others are done. The page, `explorer.html`, holds all images; it
+  takes about 100 KB for each.
 
   Args:
     segmenter: does the work.
@@ -66,6 +71,7 @@ def segment(
     out: the folder, which is made where there is none.
     superpixels: folder of label maps, as `inputs.with_labels` takes it; computed if None.
     num_regions: also describe and draw a cut into so many regions.
+    page: also write the page in which a reader walks through all hierarchies.
     batch_size: the most images that the model sees at once.
     force: overwrite results.
 
@@ -77,13 +83,17 @@ def segment(
     raise UserError(f"An image cannot be cut into {num_regions} regions; ask for 1 or more.")
   found = _plan(arguments, superpixels, batch_size)
   results = [_result(out, each, ending) for each in found for ending in ENDINGS]
-  _check_results(results, found, force)
+  pages = [pathlib.Path(out, PAGE)] if page else []
+  _check_results([*results, *pages], found, force)
   files.make_folder(out)
 
-  def finish(job: Job, hierarchy: Hierarchy) -> None:
-    _write(job, hierarchy, segmenter.class_names, pathlib.Path(out), num_regions)
+  def finish(job: Job, hierarchy: Hierarchy) -> dict[str, Any] | None:
+    said = _write(job, hierarchy, segmenter.class_names, pathlib.Path(out), num_regions)
+    return _pack(job, hierarchy, segmenter.class_names, said) if page else None
 
-  _, failed = _run(segmenter, found, finish, batch_size)
+  packed, failed = _run(segmenter, found, finish, batch_size)
+  if page and packed:
+    explorer.write(pathlib.Path(out, PAGE), list(packed.values()))
   _conclude(failed, len(found))
 
 
@@ -184,9 +194,13 @@ def stream(
 def _prepare(segmenter: Segmenter, each: Input) -> Job:
   image = images.decode(each.path, str(each.path))
   labels = None if each.labels is None else images.read_labels(each.labels)
-  shrink = min(_PICTURE / max(image.shape[:2]), 1)
-  picture = resize(image, *(max(round(side * shrink), 1) for side in image.shape[:2]))
-  return Job(each, picture, segmenter.prepare(image, labels))
+  return Job(each, _shrink(image, _COPY), segmenter.prepare(image, labels))
+
+
+def _shrink(image: UInt8[np.ndarray, "h w 3"], side: int) -> UInt8[np.ndarray, "_ _ 3"]:
+  """A copy whose longer side has so many pixels at most."""
+  shrink = min(side / max(image.shape[:2]), 1)
+  return resize(image, *(max(round(side * shrink), 1) for side in image.shape[:2]))
 
 
 def _assemble(
@@ -255,15 +269,15 @@ def _write(
   class_names: Sequence[str],
   out: pathlib.Path,
   num_regions: int | None,
-) -> None:
-  """Writes the results of one image."""
+) -> dict[str, Any]:
+  """Writes the results of one image; returns what the json says."""
   said = {"image": str(job.input.path), **regions.describe(hierarchy, class_names, num_regions)}
   title = ""
   if "classes" in said:
     best = said["classes"][0]
     title = f"{best.get('name', best['id'])} {best['probability']:.0%}"
   drawn = hierarchy if num_regions is None else regions.insert_cut(hierarchy, num_regions)
-  picture = Image.fromarray(panels.panel(job.picture, drawn, title=title))
+  picture = Image.fromarray(panels.panel(_shrink(job.picture, _PICTURE), drawn, title=title))
   npz, text, png = (_result(out, job.input, ending) for ending in ENDINGS)
   with files.whole(npz) as partial:
     hierarchy.save(partial)
@@ -271,6 +285,20 @@ def _write(
     partial.write_text(json.dumps(said) + "\n", encoding="utf-8")
   with files.whole(png) as partial:
     picture.save(partial, format="png")
+  return said
+
+
+def _pack(
+  job: Job, hierarchy: Hierarchy, class_names: Sequence[str], said: dict[str, Any]
+) -> dict[str, Any]:
+  """An image for the page."""
+  classes = [
+    [str(region["class"].get("name", region["class"]["id"])) for region in level]
+    for level in said["levels"]
+    if "class" in level[0]
+  ]
+  entry = explorer.Entry(job.input.name, job.picture, hierarchy, class_names, classes)
+  return explorer.pack(entry)
 
 
 def _table(rows: dict[str, dict[str, Any]], class_names: Sequence[str]) -> dict[str, np.ndarray]:

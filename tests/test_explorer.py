@@ -48,6 +48,15 @@ def test_large_images_are_shrunk_but_their_areas_are_not():
   assert len(packed["thumbnail"]) < len(packed["picture"]) / 10
 
 
+def test_a_smaller_copy_of_the_image_changes_neither_size_nor_areas():
+  hierarchy = random_hierarchy(0, shape=(300, 450))
+  packed = explorer.pack(explorer.Entry("x.png", photograph((200, 300)), hierarchy))
+  assert (packed["rows"], packed["columns"], packed["size"]) == (200, 300, (450, 300))
+  assert packed["areas"] == np.bincount(hierarchy.segments.ravel()).tolist()
+  rows, columns = (np.arange(200) * 2 + 1) * 3 // 4, (np.arange(300) * 2 + 1) * 3 // 4
+  np.testing.assert_array_equal(unpack_labels(packed), hierarchy.segments[rows][:, columns])
+
+
 def test_names_the_likeliest_classes():
   probabilities = np.array([0.1, 0.2, 0.05, 0.3, 0.15, 0.2], np.float32)
   hierarchy = Hierarchy(np.zeros((2, 2), np.int32), probabilities=probabilities)
@@ -65,27 +74,28 @@ def test_refuses_what_does_not_fit():
   with pytest.raises(ValueError, match="at least one"):
     explorer.render([])
   with pytest.raises(ValueError, match="x.png: an image of"):
-    explorer.render([explorer.Entry("x.png", photograph((3, 3)), quarters())])
+    explorer.pack(explorer.Entry("x.png", photograph((3, 4)), quarters()))
   with pytest.raises(ValueError, match="region classes"):
-    explorer.render([entry_of(quarters(), region_classes=[["a"] * 16])])
+    explorer.pack(entry_of(quarters(), region_classes=[["a"] * 16]))
   classified = Hierarchy(np.zeros((2, 2), np.int32), probabilities=np.ones(2, np.float32))
   with pytest.raises(ValueError, match="3 names for 2 classes"):
-    explorer.render([entry_of(classified, class_names="abc")])
+    explorer.pack(entry_of(classified, class_names="abc"))
 
 
 def test_writes_the_page_whole_or_not_at_all(tmp_path):
-  path = explorer.write(tmp_path / "page.html", [entry_of(quarters())], title="a & b")
+  packed = [explorer.pack(entry_of(quarters()))]
+  path = explorer.write(tmp_path / "page.html", packed, title="a & b")
   assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
-  assert path.read_text() == explorer.render([entry_of(quarters())], title="a & b")
+  assert path.read_text() == explorer.render(packed, title="a & b")
   with pytest.raises(ValueError):
     explorer.write(tmp_path / "none.html", [])
-  with pytest.raises(UserError, match="nowhere"):
-    explorer.write(tmp_path / "nowhere" / "page.html", [entry_of(quarters())])
+  with pytest.raises(UserError, match="page.html"):
+    explorer.write(path / "page.html", packed)
   assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
 
 
 def test_text_from_outside_stays_text():
-  page = explorer.render([entry_of(quarters(), HOSTILE)], title=HOSTILE)
+  page = explorer.render([explorer.pack(entry_of(quarters(), HOSTILE))], title=HOSTILE)
   assert len(re.findall("<script", page)) == 2 and len(re.findall("<img", page)) == 0
   assert f"<title>{html.escape(HOSTILE)}</title>" in page
   data = re.search(r'id="data">(.*?)</script>', page).group(1)

@@ -37,7 +37,9 @@ def visit(browser, tmp_path):
   contexts, troubles = [], []
 
   def visit(entries, width=1200, height=900, title="Hierarchies", **options):
-    path = explorer.write(tmp_path / "page.html", entries, title=title)
+    path = explorer.write(
+      tmp_path / "page.html", [explorer.pack(entry) for entry in entries], title=title
+    )
     size = {"width": width, "height": height}
     contexts.append(browser.new_context(viewport=size, offline=True, **options))
     page = contexts[-1].new_page()

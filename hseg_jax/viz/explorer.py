@@ -15,14 +15,14 @@ import pathlib
 import re
 import string
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from hseg_jax.errors import UserError
+from hseg_jax import files
 from hseg_jax.hierarchy import Hierarchy
 from hseg_jax.viz import panels
 
@@ -38,7 +38,7 @@ class Entry(NamedTuple):
 
   Attributes:
     name: what the page calls it, a file name say; any text.
-    image: RGB in [0, 255], of the hierarchy's height and width.
+    image: RGB in [0, 255], of the hierarchy's height and width, or a smaller copy.
     hierarchy: its segmentation.
     class_names: of the hierarchy's `probabilities`; empty shows no classes.
     region_classes: for each level, finest first, the name of every region's class; empty where the
@@ -53,7 +53,10 @@ class Entry(NamedTuple):
 
 
 def write(
-  path: str | os.PathLike, entries: Iterable[Entry], *, title: str = "Segmentation hierarchies"
+  path: str | os.PathLike,
+  packed: Sequence[dict[str, Any]],
+  *,
+  title: str = "Segmentation hierarchies",
 ) -> pathlib.Path:
   """Writes the page, whole or not at all; arguments and errors as of `render`.
 
@@ -61,27 +64,22 @@ def write(
     UserError: the file cannot be written.
   """
   path = pathlib.Path(path)
-  page = render(entries, title=title)
-  partial = path.with_name(f"{path.name}.partial")
-  try:
+  page = render(packed, title=title)
+  with files.whole(path) as partial:
     partial.write_text(page, encoding="utf-8", newline="\n")
-    partial.replace(path)
-  except OSError as error:
-    raise UserError(f"{path} cannot be written: {error.strerror}.") from error
   return path
 
 
-def render(entries: Iterable[Entry], *, title: str = "Segmentation hierarchies") -> str:
+def render(packed: Sequence[dict[str, Any]], *, title: str = "Segmentation hierarchies") -> str:
   """The page as HTML.
 
   Args:
-    entries: at least one; each is packed as it comes, so a generator keeps few images in memory.
+    packed: what `pack` made of each image, at least one.
     title: what the page is called.
 
   Raises:
-    ValueError: there is no entry, or one whose parts do not fit each other.
+    ValueError: there is no image.
   """
-  packed = [pack(entry) for entry in entries]
   if not packed:
     raise ValueError("a page needs at least one image")
   template = pathlib.Path(__file__).with_name("explorer.html").read_text(encoding="utf-8")
@@ -107,9 +105,14 @@ def pack(entry: Entry) -> dict[str, Any]:
   superpixels in the image itself. `parents`, `merges` (kept id, absorbed id, ...) and `colors` (six
   hexadecimal digits a region) have one item a level. `classes` are (name, probability). Without a
   `thumbnail` the picture is its own.
+
+  Raises:
+    ValueError: the entry's parts do not fit each other.
   """
   image, hierarchy = entry.image, entry.hierarchy
-  if image.shape[:2] != hierarchy.segments.shape:
+  (rows, columns, _), (height, width) = image.shape, hierarchy.segments.shape
+  distorted = abs(rows * width - columns * height) > max(height, width)
+  if rows > height or columns > width or distorted:
     raise ValueError(
       f"{entry.name}: an image of {image.shape[:2]} and labels of {hierarchy.segments.shape}"
     )
@@ -118,12 +121,12 @@ def pack(entry: Entry) -> dict[str, Any]:
   picture, thumbnail = Image.fromarray(image), Image.fromarray(image)
   picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
   thumbnail.thumbnail(_THUMBNAIL, Image.Resampling.LANCZOS)
-  small = image.shape[0] * image.shape[1] <= _LOSSLESS
+  small = rows * columns <= _LOSSLESS
   labels = Image.fromarray(hierarchy.segments.astype(np.int32))
   labels = np.asarray(labels.resize(picture.size, Image.Resampling.NEAREST))
   return {
     "name": entry.name,
-    "size": image.shape[1::-1],
+    "size": (width, height),
     "columns": picture.width,
     "rows": picture.height,
     "picture": panels.data_url(image) if small else _data_url(picture),

@@ -217,13 +217,11 @@ def _explorer(examples: Sequence[Example]) -> str:
   """A frame with a page of its own, so that neither's keys and styles are the other's."""
   if not examples:
     return ""
-  page = explorer.render(
-    (
-      explorer.Entry(e.label or f"image {i}", e.image, e.hierarchy, e.class_names)
-      for i, e in enumerate(examples, start=1)
-    ),
-    title="",
-  )
+  packed = [
+    explorer.pack(explorer.Entry(e.label or f"image {i}", e.image, e.hierarchy, e.class_names))
+    for i, e in enumerate(examples, start=1)
+  ]
+  page = explorer.render(packed, title="")
   return f'<iframe class="card" title="Explorer" srcdoc="{html.escape(page)}"></iframe>'
 
 
