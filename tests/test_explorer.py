@@ -74,7 +74,7 @@ def test_refuses_what_does_not_fit():
   with pytest.raises(ValueError, match="at least one"):
     explorer.render([])
   with pytest.raises(ValueError, match="x.png: an image of"):
-    explorer.pack(explorer.Entry("x.png", photograph((3, 4)), quarters()))
+    explorer.pack(explorer.Entry("x.png", photograph((30, 40)), quarters()))
   with pytest.raises(ValueError, match="region classes"):
     explorer.pack(entry_of(quarters(), region_classes=[["a"] * 16]))
   classified = Hierarchy(np.zeros((2, 2), np.int32), probabilities=np.ones(2, np.float32))

@@ -125,9 +125,8 @@ def real(code, tmp_path, address, token=fake_hub.TOKEN):
 
 
 def test_the_real_client_fetches_what_it_pushed(tmp_path):
-  exported.save(
-    tmp_path / "out", VARIABLES, {"name": "x"}, others={"README.md": b"---\n---\nhello"}
-  )
+  card = {exported.CARD: b"---\n---\nhello"}
+  exported.save(tmp_path / "out", VARIABLES, {"name": "x"}, card)
   (tmp_path / "out/private.txt").write_text("not to be shared")
   files = ["model.safetensors", "model.json", "README.md"]
   fetch = "print(exported.load_exported(hub.locate('me/tiny')))"
