@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hseg_jax.errors import UserError
@@ -120,7 +121,7 @@ def _resize_positions(
   side = image_size // model.stride
   position = variables["params"]["position"]
   if position["table"].shape[:2] != (side, side):
-    position["table"] = np.asarray(resize_bicubic(position["table"], side, side))
+    position["table"] = np.asarray(resize_bicubic(jnp.asarray(position["table"]), side, side))
   return model.clone(position_grid=(side, side)), variables
 
 

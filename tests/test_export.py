@@ -10,7 +10,7 @@ import pytest
 import hseg_jax
 from hseg_jax import cli, export
 from hseg_jax.errors import UserError
-from hseg_jax.interop import exported, hub
+from hseg_jax.interop import exported, hub, torch_weights
 
 MODEL = dict(
   name="cast_tiny",
@@ -91,6 +91,17 @@ def test_half_precision_and_the_program_hold_the_same_parameters(run, tmp_path):
   np.testing.assert_allclose(hierarchy.probabilities, probabilities, atol=1e-6)
   export.export(run, tmp_path / "out")
   assert not (tmp_path / "out/model.stablehlo").exists()
+
+
+def test_pytorch_weights_are_the_same_weights(run, tmp_path):
+  command = ["export", "--workdir", str(run), "--out", str(tmp_path / "out")]
+  assert cli.main([*command, "--torch"]) == 0
+  tensors = exported.load_tensors(tmp_path / "out" / "pytorch_model.safetensors")
+  converted = torch_weights.convert(tensors, hseg_jax.create_model(**MODEL))
+  jax.tree.map(np.testing.assert_array_equal, converted, dict(variables()))
+  assert "pytorch_model.safetensors" in (tmp_path / "out" / "README.md").read_text()
+  assert cli.main([*command, "--force"]) == 0
+  assert not (tmp_path / "out" / "pytorch_model.safetensors").exists()
 
 
 def test_classes_without_a_readable_name_are_named(run, tmp_path):

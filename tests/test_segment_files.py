@@ -228,7 +228,7 @@ def test_features_of_images_and_regions(tmp_path, weights, traced, capsys):
 @pytest.mark.parametrize("name", CLASSES)
 def test_published_models_say_through_the_command_what_the_reference_says(name, golden, tmp_path):
   arrays = golden(name)
-  case = min(key[:2] for key in arrays if key[1] == "/")
+  case = min(key[:2] for key in arrays if key[1:2] == "/")
   here = {key[2:]: x for key, x in arrays.items() if key.startswith(case)}
   variant, fields = CLASSES[name]
   fields = {**TINY, **fields, "num_segments": here["padding_mask1"].shape[1]}

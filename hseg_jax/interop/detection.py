@@ -122,13 +122,20 @@ def _told_by_position(state: StateDict, cls: type) -> Fields:
 def _told_by_head(state: StateDict, cls: type, position: str) -> Fields:
   size = lambda key, axis=0: int(state[key].shape[axis])
   if "decoder.cls_emb" in state:
-    return {"num_classes": size("decoder.cls_emb", 1), "head_kind": "mask_transformer"}
+    classes = size("decoder.cls_emb", 1)
+    return {"num_classes": classes, "head_kind": "mask_transformer", "output": "segments"}
   for kind, first, last in (
     ("classifier", "semantic_classifier.0.weight", "semantic_classifier.3.weight"),
     ("projector", "head.0.weight", "head.6.weight"),
   ):
     if first in state and last in state:
-      return {"num_classes": size(last), "head_kind": kind, "head_hidden_dim": size(first)}
+      output = {"output": "segments"} if kind == "classifier" else {}
+      return {
+        "num_classes": size(last),
+        "head_kind": kind,
+        "head_hidden_dim": size(first),
+        **output,
+      }
   # The reference's segmentation model for Segmenter has norm and head, but never applies them.
   never_applied = cls is CastSeg and position == "learned" and "norm.weight" in state
   if "head.weight" in state and not never_applied:
