@@ -6,9 +6,9 @@
 The folder holds train/CLASS/IMAGE and val/CLASS/IMAGE; made for 50 classes of
 Tiny-ImageNet. The untrained network is evaluated at step 0.
 
-Must reach: not measured yet; above the untrained network, raw pixels and colour histograms on the
-same bank, all of which it reports.
-Cost: not measured yet.
+Must reach: 18.6 % val/knn_features on those classes (one seed); on the same bank the untrained
+network has 3.8 %, raw pixels 11.0 %, colour histograms 16.2 %, all of which it reports.
+Cost: 82 minutes on one CPU core.
 """
 
 from configs import common

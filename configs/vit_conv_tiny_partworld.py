@@ -5,8 +5,9 @@
 Everything but the model is cast_tiny_partworld.py's; a ViT with as many parameters as CAST is
 `--config.model.dim=160`.
 
-Must reach: not measured yet.
-Cost: not measured yet.
+Must reach: 85.5 % val/top1 (three seeds, standard deviation 1.4; chance 6.25 %), 86.8 % (1.6) at
+width 160.
+Cost: 34 ms of one CPU core an image, 14 minutes in all.
 """
 
 from configs import cast_tiny_partworld, common

@@ -250,7 +250,8 @@ def test_published_models_say_through_the_command_what_the_reference_says(name, 
   command += ["--weights", tmp_path / "weights", "--out", tmp_path / "out"]
   assert cli.main(list(map(str, command))) == 0
   for i, hierarchy in check_folder(tmp_path / "out").items():
-    compare(hierarchy, name, {key: x[int(i)] for key, x in here.items()})
+    own = {key: x[int(i)] for key, x in here.items() if len(x) == len(here["y"])}
+    compare(hierarchy, name, own)
 
 
 def compare(hierarchy, name, here):
