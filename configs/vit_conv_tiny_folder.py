@@ -6,7 +6,7 @@
 Everything but the model is cast_tiny_folder.py's; a ViT with as many parameters as CAST is
 `--config.model.dim=160`.
 
-Must reach: 49.9 % val/top1 on 50 classes of Tiny-ImageNet (one seed).
+Must reach: 49.9 % val/top1 on 50 classes of Tiny-ImageNet, 51.5 % at width 160 (one seed).
 Cost: 105 minutes on one CPU core.
 """
 
