@@ -23,7 +23,7 @@ _RANGES = {
   "data.num_workers": (0, math.inf),
   "data.max_bad_images": (0, math.inf),
   "superpixels.num_segments": (1, math.inf),
-  "superpixels.bins": (1, math.inf),
+  "superpixels.bins": (1, 64),  # histograms have their cube, for every superpixel
   "superpixels.iterations": (0, math.inf),
   "objective.label_smoothing": (0, 1),
   "objective.temperature": (1e-6, math.inf),
@@ -35,8 +35,9 @@ _RANGES = {
   "optimizer.warmup_steps": (0, math.inf),
   "optimizer.weight_decay": (0, math.inf),
   "optimizer.clip_norm": (0, math.inf),
-  "optimizer.b1": (0, 1),
-  "optimizer.b2": (0, 1),
+  # At 1, or what float32 takes for it, the averages' correction divides zero by zero.
+  "optimizer.b1": (0, 0.999999),
+  "optimizer.b2": (0, 0.999999),
   "optimizer.ema": (0, 1),
   "checkpoint.every_steps": (1, math.inf),
   "checkpoint.keep": (1, math.inf),
