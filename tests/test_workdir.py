@@ -22,6 +22,8 @@ def test_a_config_is_compared_field_by_field(tmp_path):
     workdir.check_config(tmp_path, changed, allow_change=False)
   for said in ("extra (absent -> 2)", "model.depths ([1, 2] -> absent)", "seed (0 -> 1)"):
     assert said in str(error.value)
+  with pytest.raises(UserError, match=r"extra \(absent -> 1000 entries\);"):
+    workdir.check_config(tmp_path, CONFIG | {"extra": ["name"] * 1000}, allow_change=False)
   workdir.check_config(tmp_path, changed, allow_change=True)
   with pytest.raises(UserError, match="no config.json"):
     workdir.read_config(tmp_path / "nowhere")
