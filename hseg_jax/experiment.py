@@ -127,7 +127,7 @@ def make_objective(settings: Settings, model: Any, num_steps: int) -> Any:
   """Creates the loss that the config names.
 
   Raises:
-    UserError: an augmentation or a model that does not give the objective what it needs.
+    UserError: an augmentation, a model or a batch that does not give the objective what it needs.
   """
   options = settings["objective"]
   two_views = settings["data"]["augment"] == "moco"
@@ -143,6 +143,10 @@ def make_objective(settings: Settings, model: Any, num_steps: int) -> Any:
         "model.output='image'."
       )
     return supervised.make_loss(model, label_smoothing=options["label_smoothing"])
+  if settings["batch_size"] < 2:
+    raise UserError(
+      "batch_size is 1, but contrastive learning compares the images of a batch; raise it."
+    )
   return contrastive.make_loss(
     model,
     temperature=options["temperature"],

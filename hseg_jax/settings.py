@@ -38,7 +38,7 @@ _RANGES = {
   # At 1, or what float32 takes for it, the averages' correction divides zero by zero.
   "optimizer.b1": (0, 0.999999),
   "optimizer.b2": (0, 0.999999),
-  "optimizer.ema": (0, 1),
+  "optimizer.ema": (0, 0.999999),  # at 1 the untrained parameters would be evaluated for ever
   "checkpoint.every_steps": (1, math.inf),
   "checkpoint.keep": (1, math.inf),
 }

@@ -78,6 +78,12 @@ def test_labels_of_images_need_a_model_that_classifies_images():
     experiment.setup(seg)
 
 
+def test_one_image_has_nothing_to_be_compared_with():
+  with pytest.raises(UserError, match="batch_size is 1"):
+    settings_of_one = settings("contrastive", batch_size=1)
+    experiment.make_objective(settings_of_one, None, num_steps=1)
+
+
 class Evaluator:
   """Asks for two of the things that are offered, and has a picture."""
 

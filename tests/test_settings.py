@@ -47,7 +47,7 @@ def test_every_number_is_kept_within_its_range(name):
       settings.check_ranges(with_value(name, value))
 
 
-@pytest.mark.parametrize("name", ["optimizer.b1", "optimizer.b2"])
+@pytest.mark.parametrize("name", ["optimizer.b1", "optimizer.b2", "optimizer.ema"])
 def test_an_average_that_never_moves_is_refused(name):
   with pytest.raises(UserError, match=f"^{name} is 1"):
     settings.check_ranges(with_value(name, 1.0))
