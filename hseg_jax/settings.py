@@ -59,5 +59,5 @@ def check_ranges(settings: Mapping[str, Any]) -> None:
       value = value[key]
     # Not the other way round: NaN compares false with everything.
     if value is not None and not (low <= value <= high and math.isfinite(value)):
-      limits = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+      limits = f"finite and at least {low}" if high == math.inf else f"between {low} and {high}"
       raise UserError(f"{name} is {value}; it must be {limits}.")

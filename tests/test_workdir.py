@@ -56,7 +56,7 @@ def test_metrics_go_on_where_the_checkpoint_is(tmp_path):
   assert len(summaries) == 2
   assert all(name in text for text in summaries for name in (b"val/top1", b"val/picture"))
   with (tmp_path / "metrics.jsonl").open("a") as file:
-    file.write('{"step": 5, "val/top1": 0.9}\n{"step": 5, "val/to')
+    file.write('{"step": 5, "val/top1": 0.9}\n7\n{"step": 5, "val/to')
   assert workdir.last_metrics(tmp_path, step=4) == {"val/top1": 0.5}
   assert workdir.last_metrics(tmp_path, step=5) == {"val/top1": 0.9}
   assert workdir.last_metrics(tmp_path / "nowhere", step=5) == {}

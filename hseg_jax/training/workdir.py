@@ -133,7 +133,7 @@ def _is_until(line: str, step: int) -> bool:
   """Whether a line of metrics is whole and of `step` or before."""
   try:
     return json.loads(line)["step"] <= step
-  except (ValueError, KeyError):  # the run was killed while it wrote this line
+  except (ValueError, KeyError, TypeError):  # the run was killed while it wrote this line
     return False
 
 
