@@ -32,7 +32,7 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     raise UserError(f"The config {path} is no Python file.")
   module = importlib.util.module_from_spec(module_spec)
   # Behind everything else: configs import each other by their place in the checkout.
-  checkout = str(path.resolve().parents[1])
+  checkout = str(path.resolve().parent.parent)
   if checkout not in sys.path:
     sys.path.append(checkout)
   try:

@@ -80,10 +80,13 @@ def load_run(workdir: str | pathlib.Path) -> tuple[Variables, int, Settings]:
   The parameters are the averaged ones where there are such.
 
   Raises:
-    UserError: `workdir` holds no run or no checkpoint.
+    UserError: `workdir` holds no run or no checkpoint, or its config is damaged.
   """
   settings = workdirs.read_config(workdir)
-  objective = experiments.make_objective(settings, experiments.make_model(settings), num_steps=1)
+  try:
+    objective = experiments.make_objective(settings, experiments.make_model(settings), num_steps=1)
+  except KeyError as error:
+    raise UserError(f"{workdir}/config.json is damaged: it has no field {error}.") from error
   state = checkpoint.load(workdir)
   params = state["params"] if state.get("ema") is None else state["ema"]
   variables = objective.model_variables(params, state["batch_stats"] or {})

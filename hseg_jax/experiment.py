@@ -69,11 +69,18 @@ def load_sources(settings: Settings) -> tuple[sources.Source, sources.Source]:
   )
   train = load(split=data["train_split"], num_examples=data["num_train"])
   val = load(split=data["val_split"], num_examples=data["num_val"])
-  if train.class_names != val.class_names:
-    raise UserError(
-      f"The splits {data['train_split']!r} and {data['val_split']!r} have different classes "
-      f"({train.num_classes} and {val.num_classes}, or other names)."
-    )
+  splits = data["train_split"], data["val_split"]
+  for split, missing in zip(
+    splits,
+    (set(val.class_names) - set(train.class_names), set(train.class_names) - set(val.class_names)),
+    strict=True,
+  ):
+    if missing:
+      raise UserError(
+        f"The splits {splits[0]!r} and {splits[1]!r} have different classes "
+        f"({train.num_classes} and {val.num_classes}): {split!r} lacks {min(missing)!r}; give both "
+        "the same classes."
+      )
   return train, val
 
 
@@ -111,7 +118,7 @@ def make_model(settings: Settings) -> Any:
   if superpixels["method"] != "none" and superpixels["num_segments"] > model.num_segments:
     raise UserError(
       f"superpixels.num_segments={superpixels['num_segments']} is more than the model's "
-      f"num_segments={model.num_segments}."
+      f"num_segments={model.num_segments}; give model.num_segments the same number."
     )
   return model
 
@@ -120,7 +127,7 @@ def make_objective(settings: Settings, model: Any, num_steps: int) -> Any:
   """Creates the loss that the config names.
 
   Raises:
-    UserError: unknown objective, or an augmentation that does not give it what it needs.
+    UserError: an augmentation, a model or a batch that does not give the objective what it needs.
   """
   options = settings["objective"]
   two_views = settings["data"]["augment"] == "moco"
@@ -130,7 +137,16 @@ def make_objective(settings: Settings, model: Any, num_steps: int) -> Any:
       f"{settings['data']['augment']!r}: contrastive learning, and only it, needs 'moco'."
     )
   if options["name"] == "supervised":
+    if getattr(model, "output", "image") != "image":
+      raise UserError(
+        f"model.output={model.output!r} classifies segments, but the labels are of images; set "
+        "model.output='image'."
+      )
     return supervised.make_loss(model, label_smoothing=options["label_smoothing"])
+  if settings["batch_size"] < 2:
+    raise UserError(
+      "batch_size is 1, but contrastive learning compares the images of a batch; raise it."
+    )
   return contrastive.make_loss(
     model,
     temperature=options["temperature"],

@@ -23,7 +23,7 @@ _RANGES = {
   "data.num_workers": (0, math.inf),
   "data.max_bad_images": (0, math.inf),
   "superpixels.num_segments": (1, math.inf),
-  "superpixels.bins": (1, math.inf),
+  "superpixels.bins": (1, 64),  # histograms have their cube, for every superpixel
   "superpixels.iterations": (0, math.inf),
   "objective.label_smoothing": (0, 1),
   "objective.temperature": (1e-6, math.inf),
@@ -35,9 +35,10 @@ _RANGES = {
   "optimizer.warmup_steps": (0, math.inf),
   "optimizer.weight_decay": (0, math.inf),
   "optimizer.clip_norm": (0, math.inf),
-  "optimizer.b1": (0, 1),
-  "optimizer.b2": (0, 1),
-  "optimizer.ema": (0, 1),
+  # At 1, or what float32 takes for it, the averages' correction divides zero by zero.
+  "optimizer.b1": (0, 0.999999),
+  "optimizer.b2": (0, 0.999999),
+  "optimizer.ema": (0, 0.999999),  # at 1 the untrained parameters would be evaluated for ever
   "checkpoint.every_steps": (1, math.inf),
   "checkpoint.keep": (1, math.inf),
 }
@@ -58,5 +59,5 @@ def check_ranges(settings: Mapping[str, Any]) -> None:
       value = value[key]
     # Not the other way round: NaN compares false with everything.
     if value is not None and not (low <= value <= high and math.isfinite(value)):
-      limits = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+      limits = f"finite and at least {low}" if high == math.inf else f"between {low} and {high}"
       raise UserError(f"{name} is {value}; it must be {limits}.")

@@ -166,13 +166,13 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> TrainState:
   checkpointer = checkpoint.Checkpointer(workdir, **settings["checkpoint"])
   try:
     state = restore_or_create(experiment, checkpointer)
-    workdirs.write_config(workdir, settings)
     start_step = int(jax.device_get(state.step))
     # A step restored from this folder was evaluated and saved by the run that reached it.
     is_done = checkpointer.latest_step == start_step
     if start_step > experiment.num_steps or (is_done and start_step == experiment.num_steps):
       print_once(f"The run in {workdir} is finished: it has made {start_step} steps.")
-      return state
+      return state  # and leaves the config that made them
+    workdirs.write_config(workdir, settings)
     writer = workdirs.MetricWriter(workdir, start_step=start_step)
     try:
       return loop(experiment, state, start_step, is_done, checkpointer, writer, evaluators)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hseg_jax import cli, config_file, load_exported
+from hseg_jax import cli, config_file, evaluate, load_exported
 from hseg_jax.errors import UserError
 from hseg_jax.training import sharding
 
@@ -155,6 +155,17 @@ def test_broken_configs_are_refused(tmp_path, capsys):
   path.write_text("this is no Python")
   assert "SyntaxError" in train(capsys, tmp_path, config=str(path))
   assert "'tiny' is no form" in train(capsys, tmp_path, config=QUICK.replace("smoke", "tiny"))
+
+
+def test_a_config_may_lie_anywhere(monkeypatch):
+  monkeypatch.setattr(config_file.pathlib.Path, "resolve", lambda path: pathlib.Path("/mine.py"))
+  assert config_file.load_config(QUICK).num_steps == 2
+
+
+def test_a_run_whose_config_lacks_fields_is_named(tmp_path):
+  (tmp_path / "config.json").write_text("{}")
+  with pytest.raises(UserError, match="config.json is damaged: it has no field 'model'"):
+    evaluate.load_run(tmp_path)
 
 
 def test_too_many_bad_images_stop_the_run(tmp_path, capsys):

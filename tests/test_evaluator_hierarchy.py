@@ -183,6 +183,9 @@ def test_keeps_examples_and_draws_them(source):
 def test_refuses_what_it_cannot_score(source):
   with pytest.raises(UserError, match="no object and no parts"):
     make(ModuloCast(), [{"image": source[0]["image"], "label": 0}])
+  for numbers in ((4, 8), (8, 8), (8, 0), ()):
+    with pytest.raises(UserError, match="finest first"):
+      make(ModuloCast(), source, num_regions=numbers)
   with pytest.raises(UserError, match="'turbo'"):
     make(ModuloCast(), source, baselines=("turbo",))
   with pytest.raises(UserError, match="superpixels.method"):

@@ -52,7 +52,7 @@ def test_splits_with_different_classes_are_refused(tmp_path):
     (tmp_path / folder).mkdir(parents=True)
     (tmp_path / folder / "image.png").touch()
   options = dict(data__source="folder", data__root=str(tmp_path))
-  with pytest.raises(UserError, match="different classes"):
+  with pytest.raises(UserError, match=r"different classes \(2 and 1\): 'val' lacks 'b'"):
     experiment.setup(settings(**options))
 
 
@@ -60,11 +60,28 @@ def test_superpixels_must_fit_the_model():
   fields = {"model__name": "cast_tiny", "model__depths": (1, 1, 1, 1), "model__num_segments": 9}
   cast = settings(**fields, superpixels__method="seeds", superpixels__num_segments=16)
   cast["model"] |= {"position_grid": None}
-  with pytest.raises(UserError, match="num_segments=16 is more than the model's num_segments=9"):
+  said = "num_segments=16 is more than the model's num_segments=9; give model.num_segments"
+  with pytest.raises(UserError, match=said):
     experiment.setup(cast)
   cast["superpixels"]["method"] = "none"
   with pytest.raises(UserError, match="needs superpixels"):
     experiment.setup(cast)
+
+
+def test_labels_of_images_need_a_model_that_classifies_images():
+  fields = {"name": "cast_tiny_seg", "depths": (1, 1, 1, 1), "position_grid": None}
+  seg = settings(superpixels__method="seeds", superpixels__num_segments=16)
+  seg["model"] |= fields
+  assert experiment.setup(seg).model.output == "image"
+  seg["model"]["output"] = "segments"
+  with pytest.raises(UserError, match="set model.output='image'"):
+    experiment.setup(seg)
+
+
+def test_one_image_has_nothing_to_be_compared_with():
+  with pytest.raises(UserError, match="batch_size is 1"):
+    settings_of_one = settings("contrastive", batch_size=1)
+    experiment.make_objective(settings_of_one, None, num_steps=1)
 
 
 class Evaluator:

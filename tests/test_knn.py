@@ -25,6 +25,12 @@ def test_the_nearest_weigh_most():
   assert classify(num_neighbors=99, temperature=0.01) == [0]  # more than there are
 
 
+def test_low_temperatures_do_not_silence_far_neighbours():
+  bank, query = np.eye(4, dtype=np.float32), np.float32([[1, 2, 9, 4]])
+  found = knn.classify(bank, np.array([0, 1, 2, 1]), query, num_neighbors=1, temperature=1e-4)
+  assert found == [2]
+
+
 def test_classify_agrees_with_the_formula():
   rng = np.random.default_rng(0)
   bank, queries = rng.normal(size=(60, 5)).astype(np.float32), rng.normal(size=(300, 5))

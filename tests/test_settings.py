@@ -45,3 +45,14 @@ def test_every_number_is_kept_within_its_range(name):
   for value in (low - 1e-9, math.nan, high + 0.5):
     with pytest.raises(UserError, match=f"^{name} is .*must be"):
       settings.check_ranges(with_value(name, value))
+
+
+@pytest.mark.parametrize("name", ["optimizer.b1", "optimizer.b2", "optimizer.ema"])
+def test_an_average_that_never_moves_is_refused(name):
+  with pytest.raises(UserError, match=f"^{name} is 1"):
+    settings.check_ranges(with_value(name, 1.0))
+
+
+def test_histograms_beyond_memory_are_refused():
+  with pytest.raises(UserError, match="superpixels.bins is 300; it must be between 1 and 64"):
+    settings.check_ranges(with_value("superpixels.bins", 300))

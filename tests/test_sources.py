@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import os
 import pathlib
 import pickle
 
@@ -93,6 +94,22 @@ def test_folder_names_what_is_missing_and_the_layout(tree, root, split, words):
   with pytest.raises(UserError, match=words) as error:
     load("folder", root=str(tree / root), split=split)
   assert "CLASS/IMAGE" in str(error.value)
+
+
+def test_a_folder_that_was_not_given_is_asked_for():
+  with pytest.raises(UserError, match="data.root is not given"):
+    load("folder", root="")
+
+
+def test_class_names_are_text_whatever_bytes_the_folders_have(tmp_path):
+  for name in (b"caf\xe9", b"tea"):
+    folder = tmp_path / "train" / os.fsdecode(name)
+    folder.mkdir(parents=True)
+    Image.fromarray(flat(7)).save(folder / "0.png")
+  source = load("folder", root=str(tmp_path))
+  assert source.class_names == ("caf\\xe9", "tea")
+  "".join(source.class_names).encode()
+  assert [example["label"] for example in source] == [0, 1]
 
 
 def test_unknown_source_is_refused():

@@ -255,6 +255,10 @@ def test_another_config_is_refused_by_name_unless_allowed(copy):
   allowed = config.copy_and_resolve_references().unlock()
   allowed.allow_config_change = True
   assert train.train_and_evaluate(allowed, copy).step == 6
+  # A shorter length finds nothing to do, and what made the run stays on record.
+  allowed.num_steps = 2
+  assert train.train_and_evaluate(allowed, copy).step == 6
+  assert json.loads((copy / "config.json").read_text())["num_steps"] == 6
 
 
 def test_resume_takes_the_whole_state_of_another_run(run, tmp_path):

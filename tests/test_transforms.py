@@ -203,3 +203,15 @@ def test_masks_follow_the_image(shape):
   assert moved.dtype == mask.dtype and set(np.unique(moved)) == {0, 7}
   certain = (seen < 64) | (seen > 191)
   np.testing.assert_array_equal((moved > 0)[certain], (seen > 127)[certain])
+
+
+@pytest.mark.parametrize("shape", [(1, 4000), (4000, 2)])
+def test_a_line_of_pixels_is_cut_before_it_is_magnified(shape, monkeypatch):
+  sizes, resize = [], transforms.resize
+  monkeypatch.setattr(
+    transforms, "resize", lambda image, h, w: (sizes.append((h, w)), resize(image, h, w))[1]
+  )
+  image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+  assert transforms.evaluation(image, image_size=32).shape == (32, 32, 3)
+  assert max(sizes[0]) <= 16 * min(sizes[0])
+  assert transforms.evaluation_mask(image[:, :, 0], image_size=32).shape == (32, 32)

@@ -22,6 +22,8 @@ def test_a_config_is_compared_field_by_field(tmp_path):
     workdir.check_config(tmp_path, changed, allow_change=False)
   for said in ("extra (absent -> 2)", "model.depths ([1, 2] -> absent)", "seed (0 -> 1)"):
     assert said in str(error.value)
+  with pytest.raises(UserError, match=r"extra \(absent -> 1000 entries\);"):
+    workdir.check_config(tmp_path, CONFIG | {"extra": ["name"] * 1000}, allow_change=False)
   workdir.check_config(tmp_path, changed, allow_change=True)
   with pytest.raises(UserError, match="no config.json"):
     workdir.read_config(tmp_path / "nowhere")
@@ -54,7 +56,7 @@ def test_metrics_go_on_where_the_checkpoint_is(tmp_path):
   assert len(summaries) == 2
   assert all(name in text for text in summaries for name in (b"val/top1", b"val/picture"))
   with (tmp_path / "metrics.jsonl").open("a") as file:
-    file.write('{"step": 5, "val/top1": 0.9}\n{"step": 5, "val/to')
+    file.write('{"step": 5, "val/top1": 0.9}\n7\n{"step": 5, "val/to')
   assert workdir.last_metrics(tmp_path, step=4) == {"val/top1": 0.5}
   assert workdir.last_metrics(tmp_path, step=5) == {"val/top1": 0.9}
   assert workdir.last_metrics(tmp_path / "nowhere", step=5) == {}

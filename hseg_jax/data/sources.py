@@ -144,19 +144,25 @@ class FolderExamples:
     """Lists the images.
 
     Raises:
-      UserError: if a folder is missing or holds no classes, or a class holds no images.
+      UserError: if a folder is not given, missing or holds no classes, or a class no images.
     """
+    if not root:
+      raise UserError(f"data.root is not given; set it to a folder with {split}/CLASS/IMAGE.")
     self._folder = pathlib.Path(root, split)
     layout = f"expected {self._folder}/CLASS/IMAGE ({', '.join(EXTENSIONS)})"
     if not self._folder.is_dir():
       raise UserError(f"The data folder {self._folder} does not exist; {layout}.")
     visible = (entry for entry in os.scandir(self._folder) if not entry.name.startswith("."))
-    self.class_names = tuple(sorted(entry.name for entry in visible if entry.is_dir()))
-    if not self.class_names:
+    folders = sorted(entry.name for entry in visible if entry.is_dir())
+    # Bytes of another encoding, as old archives leave them, can be opened but not written as text.
+    self.class_names = tuple(
+      os.fsencode(name).decode(errors="backslashreplace") for name in folders
+    )
+    if not folders:
       raise UserError(f"The data folder {self._folder} holds no class folders; {layout}.")
     self._files: list[str] = []
     self._labels: list[int] = []
-    for label, name in enumerate(self.class_names):
+    for label, name in enumerate(folders):
       files = list_folder(self._folder / name)
       if not files:
         raise UserError(f"The class folder {self._folder / name} holds no images; {layout}.")

@@ -87,6 +87,7 @@ def evaluation(image: Image, *, image_size: int) -> Square:
   """
   if image.shape[:2] == (image_size, image_size):
     return image
+  image = _centre_of_elongated(image)
   height, width = _evaluation_size(image.shape[:2], image_size)
   return center_crop(resize(image, height, width), image_size)
 
@@ -97,10 +98,22 @@ def evaluation_mask(
   """What `evaluation` does to an image, for a mask of labels: nearest pixels, same dtype."""
   if mask.shape == (image_size, image_size):
     return mask
+  mask = _centre_of_elongated(mask)
   height, width = _evaluation_size(mask.shape, image_size)
   rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(int)
   columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(int)
   return center_crop(mask[rows[:, None], columns[None, :]], image_size)
+
+
+def _centre_of_elongated(image: Shaped[np.ndarray, "h w ..."]) -> Shaped[np.ndarray, "h2 w2 ..."]:
+  """The centre, 16 times as long as broad, of an image longer than that; others as they are.
+
+  Resizing a line of pixels to the breadth of a square would take gigabytes, to be cropped away.
+  """
+  height, width = image.shape[:2]
+  longest = 16 * min(height, width)
+  top, left = max(height - longest, 0) // 2, max(width - longest, 0) // 2
+  return image[top : top + longest, left : left + longest]
 
 
 def _evaluation_size(shape: tuple[int, int], image_size: int) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """How well a model's levels find objects, their parts and their boundaries, beside baselines."""
 
 import collections
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -92,9 +93,9 @@ class Evaluator:
 
     Raises:
       UserError: the source has no masks, the model neither levels nor a grid of tokens, or a
-        baseline is unknown or lacks its superpixels.
+        baseline is unknown or lacks its superpixels, or the numbers of regions do not fall.
     """
-    check(model, source, superpixels, baselines)
+    check(model, source, superpixels, baselines, num_regions)
     self.examples: list[Example] = []
     self._model, self._image_size, self._to_global = model, image_size, to_global
     self._class_names, self._num_pictures = source.class_names, num_pictures
@@ -204,9 +205,13 @@ class Evaluator:
 
 
 def check(
-  model: Any, source: Any, superpixels: Mapping[str, Any], baselines: Sequence[str]
+  model: Any,
+  source: Any,
+  superpixels: Mapping[str, Any],
+  baselines: Sequence[str],
+  num_regions: Sequence[int],
 ) -> None:
-  """Raises `UserError` where model, data and baselines do not suit the evaluation."""
+  """Raises `UserError` where model, data, baselines or numbers of regions do not suit."""
   missing = {"object", "parts"} - source[0].keys()
   if missing:
     raise UserError(
@@ -217,6 +222,13 @@ def check(
     raise UserError(
       "The hierarchy evaluator needs a model with levels or with a grid of tokens; "
       f"{type(model).__name__} has neither."
+    )
+  # Nested levels cannot grow again: the numbers in the scores' names would be wrong.
+  is_falling = all(fine > coarse for fine, coarse in itertools.pairwise(num_regions))
+  if not is_falling or min(num_regions, default=0) < 1:
+    raise UserError(
+      f"hierarchy.num_regions is {tuple(num_regions)}; give positive numbers, finest first, such "
+      "as (32, 16, 8, 4)."
     )
   for name in baselines:
     if name not in BASELINES:

@@ -52,7 +52,9 @@ def classify(
   for start in range(0, len(queries), 256):  # in parts, for the sake of memory
     cosine = queries[start : start + 256] @ bank.T
     nearest = np.argpartition(-cosine, num_neighbors - 1, axis=1)[:, :num_neighbors]
-    weights = np.exp((np.take_along_axis(cosine, nearest, axis=1) - 1.0) / temperature)
+    found = np.take_along_axis(cosine, nearest, axis=1)
+    # Relative to the nearest, or at low temperatures far neighbours would all weigh nothing.
+    weights = np.exp((found - found.max(axis=1, keepdims=True)) / temperature)
     votes = np.zeros((len(cosine), int(bank_labels.max()) + 1))
     np.add.at(votes, (np.arange(len(cosine))[:, None], bank_labels[nearest]), weights)
     predictions.append(votes.argmax(axis=1))

@@ -29,6 +29,14 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   return flat
 
 
+def _brief(value: Any) -> str:
+  """A value within a sentence: a thousand class names are only counted."""
+  text = str(value)
+  if len(text) <= 80:
+    return text
+  return f"{len(value)} entries" if isinstance(value, list) else f"{text[:77]}..."
+
+
 def check_config(
   workdir: str | pathlib.Path, config: Mapping[str, Any], *, allow_change: bool
 ) -> None:
@@ -50,7 +58,7 @@ def check_config(
   wanted = _flatten(json.loads(json.dumps(config)))
   missing = object()
   changed = [
-    f"{name} ({saved.get(name, 'absent')} -> {wanted.get(name, 'absent')})"
+    f"{name} ({_brief(saved.get(name, 'absent'))} -> {_brief(wanted.get(name, 'absent'))})"
     for name in sorted(saved.keys() | wanted.keys())
     if name not in _IGNORED and saved.get(name, missing) != wanted.get(name, missing)
   ]
@@ -125,7 +133,7 @@ def _is_until(line: str, step: int) -> bool:
   """Whether a line of metrics is whole and of `step` or before."""
   try:
     return json.loads(line)["step"] <= step
-  except (ValueError, KeyError):  # the run was killed while it wrote this line
+  except (ValueError, KeyError, TypeError):  # the run was killed while it wrote this line
     return False
 
 
