@@ -111,17 +111,19 @@ def test_bad_images_are_reported_and_the_others_done(tmp_path, weights, traced, 
   (folder / "text.jpg").write_text("dear diary")
   write(folder / "dot.png", 0, (1, 1))
   write(folder / "strip.png", 0, (10, 20_000))
+  write(folder / f"{'x' * 251}.jpg")  # which with .json or .partial is longer than names may be
   out = str(tmp_path / "out")
   said = refused(capsys, "segment", folder, "--weights", weights, "--out", out)
-  assert said == "hseg: 5 of 20 images failed, as said above; the others are done."
+  assert said == "hseg: 6 of 21 images failed, as said above; the others are done."
   lines = [record.getMessage() for record in caplog.records]
-  assert all("\n" not in line for line in lines) and len(lines) == 5
+  assert all("\n" not in line for line in lines) and len(lines) == 6
   for name, words in {
     "cut.jpg": "truncated",
     "empty.png": "(not an image)",
     "text.jpg": "(not an image)",
     "dot.png": ": An image of 1x1 pixels is too small",
     "strip.png": ": An image of 20000x10 pixels is too small or too elongated for 16",
+    f"{'x' * 251}.jpg": ": Its name is too long",
   }.items():
     assert any(f"{folder / name}" in line and words in line for line in lines), name
   found = check_folder(out)
@@ -161,7 +163,7 @@ def test_mistakes_end_in_one_line_before_any_work(tmp_path, weights, traced, cap
     ([path, *base, "--size", "33"], "size=33 is not a multiple"),
     ([path, *base, "--num-segments", "3"], "num_segments=3 is too few"),
     ([path, *base, "--num-clusters", "3"], "one entry of num_clusters for each"),
-    ([path, *base, "--num-clusters", "3,x"], "--num-clusters"),
+    ([path, *base, "--num-clusters", "3,x"], "--num-clusters: '3,x' are no whole numbers"),
   ):
     assert words in refused(capsys, "segment", *options)
   assert not traced and not (tmp_path / "out").exists()
