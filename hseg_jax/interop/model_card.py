@@ -111,8 +111,14 @@ def _data(info: Mapping[str, Any]) -> str:
     )
   elif dataset:
     lines.append(f"Trained on {dataset}.")
+  if source := info.get("source"):
+    lines.append(
+      f"Converted from a file of PyTorch weights, `{source['file']}` ({source['kind']}). hseg_jax "
+      "knows nothing else of their training."
+    )
   if info.get("commit"):
-    lines.append(f"Exported by commit `{info['commit']}` of hseg_jax.")
+    verb = "Converted" if source else "Exported"
+    lines.append(f"{verb} by commit `{info['commit']}` of hseg_jax.")
   if info.get("terms"):
     lines.append(info["terms"])
   return "\n\n".join(lines)
