@@ -85,7 +85,7 @@ def check_folder(folder):
   folder = pathlib.Path(folder)
   found = {kind: set() for kind in (".npz", ".json", ".png")}
   for path in folder.rglob("*"):
-    if path.is_file():
+    if path.is_file() and path != folder / "explorer.html":
       found[path.suffix].add(path.relative_to(folder).as_posix().removesuffix(path.suffix))
   assert found[".npz"] == found[".json"] == found[".png"]
   return {name: check_image(folder, name) for name in sorted(found[".npz"])}

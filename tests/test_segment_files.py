@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 import jax
 import numpy as np
@@ -48,9 +49,15 @@ def test_every_image_gets_its_hierarchy_regions_and_picture(tmp_path, weights, c
   write(tmp_path / "in/a.png", 0, (47, 71))
   write(tmp_path / "in/b/a.png", 1, (71, 47))
   out = str(tmp_path / "out")
-  command = ["segment", str(tmp_path / "in"), "--weights", weights, "--out", out, "--regions", "5"]
-  assert cli.main(command) == 0
+  command = ["segment", str(tmp_path / "in"), "--weights", weights, "--out", out]
+  assert cli.main([*command, "--regions", "5", "--html"]) == 0
   assert "2 images in " in capsys.readouterr().out
+  page = pathlib.Path(out, "explorer.html")
+  packed = re.search(r'id="data">(.*?)</script>', page.read_text()).group(1)
+  assert [image["name"] for image in json.loads(packed)] == ["a", "b/a"]
+  assert "explorer.html exists" in refused(
+    capsys, "segment", write(tmp_path / "c.png"), *command[2:6], "--html"
+  )
   found = check_folder(out)
   assert list(found) == ["a", "b/a"]
   segmenter = segment.Segmenter.from_exported(weights)
