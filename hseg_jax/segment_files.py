@@ -64,7 +64,7 @@ def segment(
   The npz is what `Hierarchy.load` reads; the json has the image's path and what `regions.describe`
   says; the png shows the image and all levels. An image that cannot be read or segmented is
   reported in one line, and the others are done. The page, `explorer.html`, holds all images; it
-  takes about 100 KB for each.
+  takes about 55 KB for one of 481x321 pixels.
 
   Args:
     segmenter: does the work.
