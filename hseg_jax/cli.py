@@ -36,7 +36,7 @@ def _export(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
   from hseg_jax.export import export
 
   del overrides
-  _refuse_overwriting(pathlib.Path(arguments.out) / "model.json", arguments.force)
+  _refuse_overwriting_weights(arguments)
   export(
     arguments.workdir,
     arguments.out,
@@ -55,7 +55,7 @@ def _import_torch(arguments: argparse.Namespace, overrides: Sequence[str]) -> No
   from hseg_jax import import_torch
 
   del overrides
-  _refuse_overwriting(pathlib.Path(arguments.out) / "model.json", arguments.force)
+  _refuse_overwriting_weights(arguments)
   import_torch.import_torch(
     arguments.checkpoint,
     arguments.out,
@@ -111,7 +111,20 @@ def _segmenter(arguments: argparse.Namespace) -> Any:
 
 
 def _counts(text: str) -> tuple[int, ...]:
-  return tuple(int(number) for number in text.split(","))
+  try:
+    return tuple(int(number) for number in text.split(","))
+  except ValueError as error:
+    raise argparse.ArgumentTypeError(
+      f"{text!r} are no whole numbers with commas between"
+    ) from error
+
+
+def _refuse_overwriting_weights(arguments: argparse.Namespace) -> None:
+  from hseg_jax.interop import exported
+
+  # Each of them would be replaced or removed, somebody's own README.md as well.
+  for name in (exported.INFO, exported.WEIGHTS, *exported.EXTRAS):
+    _refuse_overwriting(pathlib.Path(arguments.out) / name, arguments.force)
 
 
 def _refuse_overwriting(path: pathlib.Path, force: bool) -> None:

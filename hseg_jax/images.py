@@ -36,7 +36,7 @@ def decode(file: str | os.PathLike | io.BytesIO, name: str) -> UInt8[np.ndarray,
 
   Raises:
     UnreadableImage: if the file is missing, damaged, truncated, no image, has more than
-      `MAX_PIXELS` pixels, or values whose range nobody knows (floating point).
+      `MAX_PIXELS` pixels, or values whose range nobody knows (floating point, 32 bits).
   """
   try:
     with Image.open(file) as image:
@@ -48,6 +48,8 @@ def decode(file: str | os.PathLike | io.BytesIO, name: str) -> UInt8[np.ndarray,
         )
       if image.mode == "F":
         raise ValueError("its values are floating-point; save it with 8 or 16 bits")
+      if image.mode == "I" and image.format == "TIFF":  # of other formats these are 16 bits
+        raise ValueError("its values have 32 bits; save it with 8 or 16 bits")
       image = ImageOps.exif_transpose(image)
       if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow's own conversion would clip.
         grey = np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8)
@@ -95,6 +97,8 @@ def read_labels(path: str | os.PathLike) -> Integer[np.ndarray, "h w"]:
 
 def _reason(error: Exception) -> str:
   """What an error says, without the file's name, which the message around it has."""
+  if "allow_pickle" in str(error):  # numpy takes whatever it does not know for a pickle
+    return "damaged, or objects instead of integers"
   return getattr(error, "strerror", None) or str(error)
 
 

@@ -98,13 +98,15 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
   """`field=value`, values written as in Python, strings without quotes -> field -> value.
 
   Raises:
-    UserError: there is no value.
+    UserError: there is no value, or it is the variant's name.
   """
   overrides = {}
   for text in texts:
     field, equals, value = text.partition("=")
     if not equals or not value:
       raise UserError(f"--set {text} needs a value: --set {field}=VALUE.")
+    if field == "name":
+      raise UserError(f"The variant is no field of the model: --model {value}.")
     try:
       overrides[field] = ast.literal_eval(value)
     except (ValueError, SyntaxError):

@@ -37,7 +37,7 @@ def find(arguments: Iterable[str | os.PathLike]) -> list[Input]:
   Raises:
     UserError: a file is missing, a folder holds no images, or a pattern fits none.
   """
-  found: dict[pathlib.Path, pathlib.PurePath] = {}  # file -> what it is called, with its ending
+  files: dict[pathlib.Path, tuple[pathlib.Path, pathlib.PurePath]] = {}  # by where each really is
   for argument in map(str, arguments):
     paths = [argument]
     if not os.path.exists(argument):
@@ -48,8 +48,9 @@ def find(arguments: Iterable[str | os.PathLike]) -> list[Input]:
     if not listed:
       endings = ", ".join(images.EXTENSIONS)
       raise UserError(f"The folder {argument} holds no images ({endings}).")
-    known = {path.resolve() for path in found}
-    found |= {path: name for path, name in listed if path.resolve() not in known}
+    for path, name in listed:
+      files.setdefault(path.resolve(), (path, name))
+  found = dict(files.values())  # file -> what it is called, with its ending
   names = _distinct(list(found.values()))
   return [Input(path, name) for path, name in zip(found, names, strict=True)]
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Int, UInt8
 from hseg_jax import create_model, images
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
-from hseg_jax.interop import exported, hub
+from hseg_jax.interop import exported, hub, torch_weights
 from hseg_jax.model_input import SUPERPIXELS, Preparation, Prepared, resize_labels
 from hseg_jax.preprocessing import normalize
 
@@ -119,12 +119,18 @@ class Segmenter:
       class_names = info["class_names"]
     except KeyError as error:
       raise UserError(f"{folder}/{exported.INFO} says nothing of {error}; export anew.") from error
+    except (TypeError, ValueError) as error:
+      raise UserError(
+        f"{folder}/{exported.INFO} does not describe a model ({error}); export anew."
+      ) from error
     if num_segments is not None:
       superpixels["num_segments"] = num_segments
     if num_clusters is not None:
       fields["num_clusters"] = tuple(num_clusters)
+    model = create_model(**fields)
+    _check_weights(folder, flat, model)
     return cls(
-      create_model(**fields),
+      model,
       exported.unflatten(flat),
       superpixels=superpixels,
       class_names=class_names,
@@ -225,6 +231,20 @@ def _forward(
   return jax.tree.map(
     lambda x: x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x, found
   )
+
+
+def _check_weights(folder: File, flat: Mapping[str, np.ndarray], model: Any) -> None:
+  wanted = torch_weights.shapes_of_model(model)
+  for name in sorted(wanted.keys() | flat.keys()):
+    found, expected = (
+      list(shape) if shape is not None else "absent"
+      for shape in (flat[name].shape if name in flat else None, wanted.get(name))
+    )
+    if found != expected:
+      raise UserError(
+        f"The weights in {folder} are not those of the model that its {exported.INFO} names: "
+        f"{name} has shape {found}, in the model {expected}; export anew."
+      )
 
 
 def _check_model(model: Any, class_names: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ The work of `hseg segment` and `hseg features`.
 
 import collections
 import concurrent.futures
+import errno
 import itertools
 import json
 import logging
@@ -63,7 +64,7 @@ def segment(
   The npz is what `Hierarchy.load` reads; the json has the image's path and what `regions.describe`
   says; the png shows the image and all levels. An image that cannot be read or segmented is
   reported in one line, and the others are done. The page, `explorer.html`, holds all images; it
-  takes about 100 KB for each.
+  takes about 55 KB for one of 481x321 pixels.
 
   Args:
     segmenter: does the work.
@@ -183,12 +184,21 @@ def stream(
       if largest and (not reading or crowded or len(groups[largest]) == batch_size):
         predict(groups.pop(largest))
       while len(finishing) > 2 * batch_size:
-        each, future = finishing.popleft()
-        yield each, future.result()
+        yield _finished(*finishing.popleft())
     for each, future in finishing:
-      yield each, future.result()
+      yield _finished(each, future)
   finally:
     pool.shutdown(cancel_futures=True)
+
+
+def _finished(each: Input, future: concurrent.futures.Future) -> tuple[Input, Any]:
+  """An input and what became of it; raises what would befall the others as well, a full disk."""
+  try:
+    return each, future.result()
+  except UserError as error:
+    if getattr(error.__cause__, "errno", None) != errno.ENAMETOOLONG:
+      raise
+    return each, UserError("Its name is too long for those of its results; shorten it.")
 
 
 def _prepare(segmenter: Segmenter, each: Input) -> Job:
@@ -259,7 +269,7 @@ def _check_results(results: Sequence[pathlib.Path], found: Sequence[Input], forc
   for path in results:
     if path.resolve() in given:
       raise UserError(f"A result would take the place of {path}; give another folder.")
-    if path.exists() and not force:
+    if os.path.exists(path) and not force:  # a name may be too long to ask pathlib
       raise UserError(f"{path} exists; give another folder or --force.")
 
 

@@ -100,6 +100,10 @@ def test_other_weights_are_refused():
   with pytest.raises(UserError, match="no weights.*nothing"):
     detect({})
   state = state_of(create_model("cast_tiny"))
+  with pytest.raises(UserError, match="cls_token is a single number"):
+    detect({"cls_token": np.zeros(()), "pos_embed": np.zeros((1, 4, 8))})
+  with pytest.raises(UserError, match="-1 positions"):
+    detect({"cls_token": np.zeros((1, 1, 8)), "pos_embed": np.zeros((1, 0, 8))})
   with pytest.raises(UserError, match="255 positions"):
     detect({**state, "pos_embed": state["pos_embed"][:, 1:]})
 

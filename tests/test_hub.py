@@ -52,12 +52,20 @@ def client(monkeypatch):
 
 def test_folders_go_before_names(tmp_path, client, monkeypatch):
   assert hub.locate() == hub.SHIPPED
+  path = tmp_path / "runs/weights"
+  path.parent.mkdir()
+  path.touch()
   monkeypatch.chdir(tmp_path)
   (tmp_path / "me/tiny").mkdir(parents=True)
   assert hub.locate("me/tiny").samefile(tmp_path / "me/tiny") and client.calls == []
   assert str(hub.locate("me/other")) == "/cache"
   wanted = {"allow_patterns": ["model.safetensors", "model.json"]}
   assert client.calls == [("snapshot_download", ("me/other",), wanted)]
+  with pytest.raises(UserError, match="There is no folder runs/weights; give one"):
+    hub.locate("runs/weights")  # a file
+  client.trouble = client.errors.LocalEntryNotFoundError(0)
+  with pytest.raises(UserError, match="There is no folder runs/typo. The hub cannot be reached"):
+    hub.locate("runs/typo")
 
 
 def test_pushes_the_named_files_in_one_commit(tmp_path, client):

@@ -100,6 +100,7 @@ def header_of(width, height):
     (header_of(10_000, 10_000), "10000x10000 pixels are more than 89 million; shrink it"),
     (header_of(100_000, 100_000), "exceeds limit"),
     (encoded(np.zeros((4, 4), np.float32), format="tiff"), "floating-point"),
+    (encoded(np.full((4, 4), 200, np.int32), format="tiff"), "32 bits; save it with 8 or 16"),
   ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_named(data, words):
@@ -145,8 +146,9 @@ def test_what_is_no_label_map_is_named(tmp_path):
   (tmp_path / "empty.npy").touch()
   (tmp_path / "cut.npz").write_bytes((tmp_path / "two.npz").read_bytes()[:100])
   for path in sorted(tmp_path.iterdir()):
-    with pytest.raises(images.UnreadableImage, match=f"label map .*{path.name}"):
+    with pytest.raises(images.UnreadableImage, match=f"label map .*{path.name}") as error:
       images.read_labels(path)
+    assert "allow_pickle" not in str(error.value)
 
 
 def test_folders_list_their_images_in_order(tmp_path):

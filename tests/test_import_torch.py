@@ -38,6 +38,16 @@ def assert_equal(found, wanted):
     np.testing.assert_array_equal(value, wanted[key], err_msg=key)
 
 
+def test_nothing_in_the_folder_is_overwritten_by_accident(tmp_path, capsys):
+  for name in ("model.json", "model.safetensors", "README.md", "pytorch_model.safetensors"):
+    (tmp_path / name).write_text("mine")
+    (tmp_path / "x.npz").touch()
+    for command in ("import-torch", str(tmp_path / "x.npz")), ("export", "--workdir", "none"):
+      assert cli.main([*command, "--out", str(tmp_path)]) == 2
+      assert f"{name} exists; give another folder or --force" in capsys.readouterr().err
+    (tmp_path / name).unlink()
+
+
 def test_a_state_dict_becomes_a_folder_that_segments(tmp_path, capsys):
   state = state_of(create_model("cast_tiny", num_classes=3), seed=0)
   (tmp_path / "names.txt").write_text("cat\ndog\n\ncow\n")
@@ -46,6 +56,7 @@ def test_a_state_dict_becomes_a_folder_that_segments(tmp_path, capsys):
   assert "x.npz: state dict: cast_tiny" in said and "linear head of 3" in said
   assert "num_clusters=(32, 16, 8, 4)" in said and "num_heads=4" in said
   info = load_exported(tmp_path / "out")[1]
+  assert "`x.npz` (state dict)" in (tmp_path / "out/README.md").read_text()
   assert info["class_names"] == ["cat", "dog", "cow"]
   assert info["preprocessing"]["image_size"] == 64
   assert info["preprocessing"]["superpixels"] == {
@@ -125,6 +136,11 @@ def test_mistakes_get_one_line_and_no_folder(tmp_path, capsys):
   assert "--set num_heads needs a value" in say("--set", "num_heads")
   assert "num_heads=5 does not divide dim=48" in say("--set", "num_heads=5")
   assert "init='deti' is not one of" in say("--set", "init=deti")
+  assert "num_clusters=64 has to be several numbers" in say("--set", "num_clusters=64")
+  assert "num_heads=(3, 3) has to be one number" in say("--set", "num_heads=3,3")
+  assert "drop_path=abc is no rate" in say("--set", "drop_path=abc")
+  assert "mlp_ratio=x is not positive" in say("--set", "mlp_ratio=x")
+  assert "no field of the model: --model cast_base" in say("--set", "name=cast_base")
   assert "did you mean 'cast_tiny'" in say("--model", "cast_tin")
   assert "cls_token (1, 1, 48) instead of (1, 1, 768)" in say("--model", "cast_base")
   assert "unexpected: blocks1.0" in say("--model", "vit_conv_small")

@@ -34,6 +34,9 @@ def test_files_folders_and_patterns(folder):
 def test_images_are_taken_once_in_the_order_given(folder):
   found = names("b/ant.jpg", "a", folder / "b" / "ant.jpg", "a/cat.jpg")
   assert list(found.values()) == ["ant", "cat", "more/dog"]
+  (folder / "a/again").symlink_to(folder / "a")  # a folder within itself
+  (folder / "a/same.jpg").symlink_to(folder / "a/cat.jpg")
+  assert len(names("a")) == 2
 
 
 def test_no_two_images_share_a_name(folder):

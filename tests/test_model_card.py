@@ -77,6 +77,21 @@ def test_says_nothing_of_what_is_not_known():
   assert front["pipeline_tag"] == "image-segmentation"
 
 
+@pytest.mark.parametrize(
+  "fields, classifies",
+  [
+    (dict(num_classes=3), True),
+    (dict(num_classes=0), False),
+    (dict(num_classes=256, head_kind="projector"), False),
+    (dict(num_classes=21, head_kind="classifier", output="segments"), False),
+  ],
+)
+def test_promises_probabilities_of_classifiers_alone(fields, classifies):
+  body = model_card.render(INFO | {"model": {"name": "cast_small", **fields}})
+  assert 'segmenter("photo.jpg")' in body  # which turns a photograph upright
+  assert ("probabilities" in body) == classifies
+
+
 @pytest.mark.parametrize("objective", ["supervised", "contrastive"])
 def test_tells_how_it_was_trained(objective):
   config = {"objective": {"name": objective}, "batch_size": 8}

@@ -264,3 +264,21 @@ def test_refuses_options_that_do_not_suit(options, message):
 def test_refuses_what_is_no_image(segmenter, image, message):
   with pytest.raises(UserError, match=message):
     segmenter(image)
+
+
+@pytest.mark.parametrize(
+  "change, words",
+  [
+    (lambda flat, info: info["model"].update(num_classes=6), r"bias has shape \[5\], .* \[6\]"),
+    (lambda flat, info: flat.pop("params/stem/conv_0/kernel"), "kernel has shape absent"),
+    (lambda flat, info: flat.update(extra=np.zeros(2)), r"extra has shape \[2\], .* absent"),
+    (lambda flat, info: info.update(model=None), "does not describe a model"),
+    (lambda flat, info: info.pop("class_names"), "says nothing of 'class_names'"),
+  ],
+)  # fmt: skip
+def test_weights_of_another_model_are_refused(tmp_path, change, words):
+  flat, info = exported.load_exported(save(tmp_path))
+  change(flat, info)
+  exported.save(tmp_path, exported.unflatten(flat), info)
+  with pytest.raises(UserError, match=words):
+    segment.Segmenter.from_exported(tmp_path)

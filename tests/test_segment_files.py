@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 import jax
 import numpy as np
@@ -48,9 +49,15 @@ def test_every_image_gets_its_hierarchy_regions_and_picture(tmp_path, weights, c
   write(tmp_path / "in/a.png", 0, (47, 71))
   write(tmp_path / "in/b/a.png", 1, (71, 47))
   out = str(tmp_path / "out")
-  command = ["segment", str(tmp_path / "in"), "--weights", weights, "--out", out, "--regions", "5"]
-  assert cli.main(command) == 0
+  command = ["segment", str(tmp_path / "in"), "--weights", weights, "--out", out]
+  assert cli.main([*command, "--regions", "5", "--html"]) == 0
   assert "2 images in " in capsys.readouterr().out
+  page = pathlib.Path(out, "explorer.html")
+  packed = re.search(r'id="data">(.*?)</script>', page.read_text()).group(1)
+  assert [image["name"] for image in json.loads(packed)] == ["a", "b/a"]
+  assert "explorer.html exists" in refused(
+    capsys, "segment", write(tmp_path / "c.png"), *command[2:6], "--html"
+  )
   found = check_folder(out)
   assert list(found) == ["a", "b/a"]
   segmenter = segment.Segmenter.from_exported(weights)
@@ -111,17 +118,19 @@ def test_bad_images_are_reported_and_the_others_done(tmp_path, weights, traced, 
   (folder / "text.jpg").write_text("dear diary")
   write(folder / "dot.png", 0, (1, 1))
   write(folder / "strip.png", 0, (10, 20_000))
+  write(folder / f"{'x' * 251}.jpg")  # which with .json or .partial is longer than names may be
   out = str(tmp_path / "out")
   said = refused(capsys, "segment", folder, "--weights", weights, "--out", out)
-  assert said == "hseg: 5 of 20 images failed, as said above; the others are done."
+  assert said == "hseg: 6 of 21 images failed, as said above; the others are done."
   lines = [record.getMessage() for record in caplog.records]
-  assert all("\n" not in line for line in lines) and len(lines) == 5
+  assert all("\n" not in line for line in lines) and len(lines) == 6
   for name, words in {
     "cut.jpg": "truncated",
     "empty.png": "(not an image)",
     "text.jpg": "(not an image)",
     "dot.png": ": An image of 1x1 pixels is too small",
     "strip.png": ": An image of 20000x10 pixels is too small or too elongated for 16",
+    f"{'x' * 251}.jpg": ": Its name is too long",
   }.items():
     assert any(f"{folder / name}" in line and words in line for line in lines), name
   found = check_folder(out)
@@ -161,7 +170,7 @@ def test_mistakes_end_in_one_line_before_any_work(tmp_path, weights, traced, cap
     ([path, *base, "--size", "33"], "size=33 is not a multiple"),
     ([path, *base, "--num-segments", "3"], "num_segments=3 is too few"),
     ([path, *base, "--num-clusters", "3"], "one entry of num_clusters for each"),
-    ([path, *base, "--num-clusters", "3,x"], "--num-clusters"),
+    ([path, *base, "--num-clusters", "3,x"], "--num-clusters: '3,x' are no whole numbers"),
   ):
     assert words in refused(capsys, "segment", *options)
   assert not traced and not (tmp_path / "out").exists()

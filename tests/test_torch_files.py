@@ -89,12 +89,13 @@ def test_torch_files_become_numpy(tmp_path):
     "state_dict": {"a": torch.tensor([1.5], dtype=torch.bfloat16), "b": torch.tensor(3)},
     "args": argparse.Namespace(lr=0.1),
     "epoch": 7,
+    3: torch.zeros(2),
   }
   for zipped in (True, False):
     torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
     found = torch_files.read(tmp_path / "x.pth")
     assert found["state_dict"]["a"].dtype == np.float32 and found["state_dict"]["b"] == 3
-    assert found["epoch"] == 7 and found["args"].lr == 0.1
+    assert 3 not in found and found["epoch"] == 7 and found["args"].lr == 0.1
   content = (tmp_path / "x.pth").read_bytes()
   (tmp_path / "x.pth").write_bytes(content[: len(content) // 2])
   refused(tmp_path / "x.pth", "damaged")
@@ -115,3 +116,11 @@ def test_torch_files_run_no_code(tmp_path, protocol):
   torch.save({"x": functools.partial(builtins.print, 1)}, path)
   refused(path, r"wants to run code \(functools\.partial\)")
   assert not (tmp_path / "harm").exists()
+
+
+def test_tensors_that_are_no_arrays_are_named(tmp_path):
+  torch = pytest.importorskip("torch")
+  for name, tensor in ("sparse", torch.eye(3).to_sparse()), ("meta", torch.zeros(3, device="meta")):
+    torch.save({"x": tensor}, tmp_path / name)
+    with pytest.raises(UserError, match=f"{name} holds tensors that are no plain arrays"):
+      torch_files.read(tmp_path / name)

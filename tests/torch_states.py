@@ -11,7 +11,7 @@ TINY = dict(dim=48, depths=(1, 1, 1, 1), num_clusters=(16, 8, 4, 2), position_gr
 
 def state_of(model, seed=None) -> dict[str, np.ndarray]:
   """The state dict of a model: of zeros that take no memory, or of random values."""
-  shapes = torch_weights._shapes_of_model(model)
+  shapes = torch_weights.shapes_of_model(model)
   if seed is None:
     flat = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
   else:

@@ -53,6 +53,9 @@ def detect(
   if not {"cls_token", "pos_embed"} <= state.keys() or state["pos_embed"].ndim != 3:
     held = ", ".join(sorted(state)[:3]) or "nothing"
     raise UserError(f"These are no weights of a CAST, ViT or ToMe; there is {held} and the like.")
+  odd = [key for key, x in state.items() if not x.ndim and not key.endswith("batches_tracked")]
+  if odd:
+    raise UserError(f"These are no weights of a CAST, ViT or ToMe; {odd[0]} is a single number.")
   cls = _class_of(state) if name is None else type(create_model(name))
   told = _told_by_blocks(state) if name is None else {}
   name = name or _variant(cls, told)
@@ -111,8 +114,8 @@ def _variant(cls: type, told: Fields) -> str:
 def _told_by_position(state: StateDict, cls: type) -> Fields:
   table = state["pos_embed"]
   cells = table.shape[1] - ("pe_token" not in state)
-  side = math.isqrt(cells)
-  if side * side != cells:
+  side = math.isqrt(max(cells, 0))
+  if cells < 1 or side * side != cells:
     raise UserError(f"pos_embed has {cells} positions besides that of CLS, which make no square.")
   # Of a plain ViT both kinds look alike, but only the fixed one is zero at CLS.
   is_fixed = "pe_token" in state or (cls is Vit and not table[:, 0].any())

@@ -35,9 +35,12 @@ def locate(name_or_folder: str | os.PathLike | None = None) -> pathlib.Path:
   if folder.is_dir():
     return folder
   name = os.fspath(name_or_folder)
-  if not _NAME.fullmatch(name):
+  if folder.exists() or not _NAME.fullmatch(name):
     raise UserError(f"There is no folder {name}; give one that `hseg export` wrote.")
-  return fetch(name)
+  try:
+    return fetch(name)
+  except UserError as error:  # the name may as well have been meant for a folder
+    raise UserError(f"There is no folder {name}. {error}") from error
 
 
 def fetch(name: str) -> pathlib.Path:
@@ -46,7 +49,7 @@ def fetch(name: str) -> pathlib.Path:
   Raises:
     UserError: the extra is not installed, or the hub does not give the weights.
   """
-  client = _client(f"There is no folder {name}")
+  client = _client(f"{name} was not fetched")
   with _told(client, name):
     return pathlib.Path(
       client.snapshot_download(name, allow_patterns=[exported.WEIGHTS, exported.INFO])

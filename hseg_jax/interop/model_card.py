@@ -78,13 +78,17 @@ def _introduction(info: Mapping[str, Any]) -> str:
 
 def _usage(info: Mapping[str, Any]) -> str:
   if info.get("regions"):
+    fields = info.get("model", {})
+    classifies = fields.get("num_classes", 1) and fields.get("head_kind", "linear") == "linear"
+    results = {"hierarchy.labels(1)": "[h, w]", "hierarchy.cut(10)": "[h, w]"}
+    if classifies and fields.get("output", "image") == "image":
+      results["hierarchy.probabilities"] = "[c]"
     code = [
-      "import hseg_jax, numpy as np",
-      "from PIL import Image",
+      "import hseg_jax",
       "",
       "segmenter = hseg_jax.Segmenter.from_pretrained(FOLDER)  # or OWNER/NAME on the hub",
-      'hierarchy = segmenter(np.asarray(Image.open("photo.jpg").convert("RGB")))',
-      "hierarchy.labels(1), hierarchy.cut(10), hierarchy.probabilities  # [h, w], [h, w], [c]",
+      'hierarchy = segmenter("photo.jpg")',
+      f"{', '.join(results)}  # {', '.join(results.values())}",
     ]
   else:
     superpixels = info["preprocessing"].get("superpixels", {}).get("method", "none")
@@ -111,8 +115,14 @@ def _data(info: Mapping[str, Any]) -> str:
     )
   elif dataset:
     lines.append(f"Trained on {dataset}.")
+  if source := info.get("source"):
+    lines.append(
+      f"Converted from a file of PyTorch weights, `{source['file']}` ({source['kind']}). hseg_jax "
+      "knows nothing else of their training."
+    )
   if info.get("commit"):
-    lines.append(f"Exported by commit `{info['commit']}` of hseg_jax.")
+    verb = "Converted" if source else "Exported"
+    lines.append(f"{verb} by commit `{info['commit']}` of hseg_jax.")
   if info.get("terms"):
     lines.append(info["terms"])
   return "\n\n".join(lines)

@@ -46,13 +46,21 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
   content = readers.get(path.suffix, _read_torch)(path)
   if not isinstance(content, Mapping):
     raise UserError(f"{path} is no checkpoint: it holds a {type(content).__name__}, no state dict.")
-  return _widen(content)
+  try:
+    return _widen(content)
+  except (RuntimeError, TypeError) as error:  # torch's, of sparse or quantised tensors, say
+    raise UserError(
+      f"{path} holds tensors that are no plain arrays ({error}): {_REMEDY}, dense and on the CPU."
+    ) from error
 
 
 def _widen(value: Any) -> Any:
-  """Tensors -> numpy arrays, floats in 32 bits or more, in dicts of any depth."""
+  """Tensors -> numpy arrays, floats in 32 bits or more, in dicts of any depth.
+
+  Only entries with a name are kept: no weights go by a number, though an optimizer's state does.
+  """
   if isinstance(value, Mapping):
-    return {key: _widen(inner) for key, inner in value.items()}
+    return {key: _widen(inner) for key, inner in value.items() if isinstance(key, str)}
   if not isinstance(value, np.ndarray) and hasattr(value, "detach"):
     value = value.detach()
     # Numpy has no bfloat16.

@@ -48,7 +48,7 @@ def _position_out(model: Model, flat: Mapping[str, np.ndarray]) -> dict[str, np.
 
 def _expected_shapes(model: Model, table: list[Entry]) -> dict[str, tuple[int, ...]]:
   """Published shape of every key that the model reads."""
-  shapes = _shapes_of_model(model)
+  shapes = shapes_of_model(model)
   expected = {}
   for entry in table:
     zeros = np.broadcast_to(np.float32(0), shapes[entry.path])
@@ -61,7 +61,7 @@ def _expected_shapes(model: Model, table: list[Entry]) -> dict[str, tuple[int, .
   return expected
 
 
-def _shapes_of_model(model: Model) -> dict[str, tuple[int, ...]]:
+def shapes_of_model(model: Model) -> dict[str, tuple[int, ...]]:
   """'/'-joined path -> shape of every variable of the model; computes nothing."""
   height, width = model.image_size
   image = jax.ShapeDtypeStruct((1, height, width, 3), np.float32)

@@ -71,6 +71,7 @@ _CHOICES = {
 
 _COUNTS = ("dim", "num_heads", "pool_num_heads", "depths", "num_segments", "num_clusters")
 _COUNTS += ("stem_strides", "position_grid", "head_hidden_dim")
+_LISTS = ("depths", "num_clusters", "stem_strides", "position_grid")
 
 
 def nearest_name(name: str, names) -> str:
@@ -128,13 +129,17 @@ def _check(name: str, fields: dict) -> None:
     entries = value if isinstance(value, tuple) else (value,)
     if not entries or not all(isinstance(entry, int) and entry > 0 for entry in entries):
       raise UserError(f"{key}={value!r} is not made of positive integers (model {name!r}).")
+    if key in fields and isinstance(value, tuple) != (key in _LISTS):
+      wanted = "several numbers" if key in _LISTS else "one number"
+      raise UserError(f"{key}={value!r} has to be {wanted} (model {name!r}).")
   if len(fields["position_grid"]) != 2:
     raise UserError(f"position_grid={fields['position_grid']!r} is not two numbers.")
   for key in ("drop_path", "pool_dropout", "fusion_dropout"):
-    if not 0 <= fields.get(key, 0) < 1:
+    if not (isinstance(fields.get(key, 0), (int, float)) and 0 <= fields.get(key, 0) < 1):
       raise UserError(f"{key}={fields[key]} is no rate in [0, 1) (model {name!r}).")
-  if not fields.get("mlp_ratio", 4) > 0:
-    raise UserError(f"mlp_ratio={fields['mlp_ratio']} is not positive (model {name!r}).")
+  ratio = fields.get("mlp_ratio", 4)
+  if not (isinstance(ratio, (int, float)) and ratio > 0):
+    raise UserError(f"mlp_ratio={ratio} is not positive (model {name!r}).")
   if fields.get("head_kind") in HEADS[2:] and fields.get("output") != "segments":
     raise UserError(
       f"head_kind={fields['head_kind']!r} is for segments, so model {name!r} has to be a _seg "
