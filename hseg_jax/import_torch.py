@@ -24,6 +24,8 @@ from hseg_jax.models.segments import resize_bicubic
 from hseg_jax.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from hseg_jax.training import workdir as workdirs
 
+_SIDES = range(8, 513)  # cells that a stem's grid may have along an axis
+
 
 def import_torch(
   checkpoint: str | pathlib.Path,
@@ -118,9 +120,14 @@ def _resize_positions(
   model: Any, variables: dict[str, Any], image_size: int
 ) -> tuple[Any, dict[str, Any]]:
   """The model for images of another size, with its table of positions resized bicubically."""
-  if image_size < 1 or image_size % model.stride:
+  if image_size % model.stride:
     raise UserError(f"--image-size {image_size} is not a multiple of the stride, {model.stride}.")
   side = image_size // model.stride
+  if side not in _SIDES:
+    raise UserError(
+      f"--image-size {image_size} is not between {_SIDES[0] * model.stride} and "
+      f"{_SIDES[-1] * model.stride}."
+    )
   position = variables["params"]["position"]
   if position["table"].shape[:2] != (side, side):
     position["table"] = np.asarray(resize_bicubic(jnp.asarray(position["table"]), side, side))

@@ -145,7 +145,8 @@ def test_mistakes_get_one_line_and_no_folder(tmp_path, capsys):
   assert "cls_token (1, 1, 48) instead of (1, 1, 768)" in say("--model", "cast_base")
   assert "unexpected: blocks1.0" in say("--model", "vit_conv_small")
   assert "not a multiple of the stride, 8" in say("--image-size", "100")
-  assert "not a multiple" in say("--image-size", "0")
+  for size in ("0", "8", "100000"):
+    assert "is not between 64 and 4096" in say("--image-size", size)
   assert "no momentum encoder" in say("--encoder", "target")
   assert "no averaged weights" in say("--ema")
   assert "cannot be read" in say("--class-names", str(tmp_path / "absent.txt"))
