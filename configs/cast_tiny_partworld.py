@@ -3,7 +3,7 @@
   hseg train --config configs/cast_tiny_partworld.py --workdir runs/cast_tiny_partworld
 
 Must reach: 80 % val/top1; three seeds reach 85.9 % (standard deviation 1.1; chance 6.25 %).
-Cost: not measured yet.
+Cost: 9.5 minutes on two CPU cores, with evaluation and report.
 """
 
 from configs import common
