@@ -24,7 +24,7 @@ from hseg_jax.models.segments import resize_bicubic
 from hseg_jax.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from hseg_jax.training import workdir as workdirs
 
-_SIDES = range(8, 513)  # cells that a stem's grid may have along an axis
+_MIN_SIZE, _MAX_SIZE = 64, 4096  # pixels
 
 
 def import_torch(
@@ -61,6 +61,8 @@ def import_torch(
   Raises:
     UserError: the file cannot be read, holds other weights, or the options do not fit them.
   """
+  if image_size is not None and not _MIN_SIZE <= image_size <= _MAX_SIZE:
+    raise UserError(f"--image-size {image_size} is not between {_MIN_SIZE} and {_MAX_SIZE}.")
   path, overrides = pathlib.Path(checkpoint), dict(overrides or {})
   container = containers.open_container(torch_files.read(path), path, encoder=encoder, ema=ema)
   size = image_size or container.crop_size
@@ -123,11 +125,6 @@ def _resize_positions(
   if image_size % model.stride:
     raise UserError(f"--image-size {image_size} is not a multiple of the stride, {model.stride}.")
   side = image_size // model.stride
-  if side not in _SIDES:
-    raise UserError(
-      f"--image-size {image_size} is not between {_SIDES[0] * model.stride} and "
-      f"{_SIDES[-1] * model.stride}."
-    )
   position = variables["params"]["position"]
   if position["table"].shape[:2] != (side, side):
     position["table"] = np.asarray(resize_bicubic(jnp.asarray(position["table"]), side, side))

@@ -177,7 +177,7 @@ class Cast(nn.Module):
     return jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
 
   def tokenize(
-    self, grid: Float[Array, "b gh gw d"], table: Float[Array, "gh gw d"], segments
+    self, grid: Float[Array, "b gh gw d"], table: Float[Array, "rows columns d"], segments
   ) -> tuple[Float[Array, "b n d"], Bool[Array, "b n"]]:
     """Means of features plus positions over segments shrunk to the stem's grid; True where
     valid."""

@@ -34,7 +34,7 @@ class Position(nn.Module):
   dim: int
 
   @nn.compact
-  def __call__(self) -> tuple[Float[Array, "gh gw d"], Float[Array, "d"]]:
+  def __call__(self) -> tuple[Float[Array, "rows columns d"], Float[Array, "d"]]:
     shape = (*self.grid, self.dim)
     if self.kind == "learned":
       init = nn.initializers.normal(0.02)

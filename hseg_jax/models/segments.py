@@ -83,7 +83,7 @@ def taps(size: int, target: int, method: str) -> list[tuple[np.ndarray, np.ndarr
 
 
 def resize_bicubic(
-  grid: Float[Array, "gh gw d"], height: int, width: int
+  grid: Float[Array, "rows columns d"], height: int, width: int
 ) -> Float[Array, "{height} {width} d"]:
   """Resizes a grid of vectors as PyTorch's bicubic does (a = -0.75, no antialiasing)."""
   matrices = []
@@ -136,7 +136,7 @@ def interpolation_matrix(
 
 
 def interpolated_mean(
-  grid: Float[Array, "#b gh gw d"],
+  grid: Float[Array, "#b rows columns d"],
   labels: Int[Array, "b h w"],
   num_segments: int,
   method: str,
