@@ -285,7 +285,8 @@ def _write(
   title = ""
   if "classes" in said:
     best = said["classes"][0]
-    title = f"{best.get('name', best['id'])} {best['probability']:.0%}"
+    name = str(best.get("name", best["id"])).split(",")[0]  # of synonyms the first
+    title = f"{name} {best['probability']:.0%}"
   drawn = hierarchy if num_regions is None else regions.insert_cut(hierarchy, num_regions)
   picture = Image.fromarray(panels.panel(_shrink(job.picture, _PICTURE), drawn, title=title))
   npz, text, png = (_result(out, job.input, ending) for ending in ENDINGS)

@@ -87,6 +87,10 @@ def test_panel_puts_the_tiles_side_by_side(hierarchy):
   untitled = panels.panel(image, hierarchy, size=48)
   assert (picture[48:, :48] != untitled[48:, :48]).any()
   np.testing.assert_array_equal(picture[:, 50:], untitled[:, 50:])
+  # A long title stays below its own tile.
+  longer = panels.panel(image, hierarchy, size=48, title="a cat " * 9)
+  np.testing.assert_array_equal(longer[:, 50:], untitled[:, 50:])
+  assert (longer[48:, :48] != picture[48:, :48]).any()
 
 
 def test_mean_colors_by_hand():

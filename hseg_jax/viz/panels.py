@@ -188,8 +188,18 @@ def _arrange(row: Sequence[Tile]) -> UInt8[np.ndarray, "rows columns 3"]:
   for i, tile in enumerate(row):
     canvas.paste(Image.fromarray(tile.picture), (i * (width + gap), 0))
     middle = i * (width + gap) + width // 2
-    draw.text((middle, height + text), tile.title, fill=_INK, font=font, anchor="mm")
+    title = _fit(tile.title, font, width)
+    draw.text((middle, height + text), title, fill=_INK, font=font, anchor="mm")
   return np.asarray(canvas)
+
+
+def _fit(words: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+  """As much of the words as so many pixels hold."""
+  kept = words
+  while kept and font.getlength(words) > width:
+    kept = kept[:-1]
+    words = f"{kept.rstrip(' ,')}…"
+  return words
 
 
 def _enlarge(image: UInt8[np.ndarray, "h w 3"], scale: int) -> UInt8[np.ndarray, "rows columns 3"]:
