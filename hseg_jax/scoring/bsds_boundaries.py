@@ -78,7 +78,7 @@ def thin_boundaries(labels: Integer[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w
 
 
 def match(
-  first: Bool[np.ndarray, "h w"], second: Bool[np.ndarray, "h w"], tolerance: float
+  first: Bool[np.ndarray, "h w"], second: Bool[np.ndarray, "h w"], tolerance: float | int
 ) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
   """Pairs the pixels of two maps one to one, and returns those of each that found a partner.
 
@@ -129,7 +129,7 @@ def _select(
 
 def count_maps(
   truths: Sequence[Bool[np.ndarray, "h w"]],
-  maps: Iterable[Bool[np.ndarray, "h w"]],
+  maps: Iterable[Bool[np.ndarray, "H W"]],
   tolerance: float = TOLERANCE,
 ) -> BoundaryCurve:
   """Counts the matches of boundary maps of one image, which are thinned first.
@@ -176,7 +176,7 @@ def _count(
 
 def count_strength(
   truths: Sequence[Bool[np.ndarray, "h w"]],
-  strength: Float[np.ndarray, "h w"],
+  strength: Float[np.ndarray, "H W"],
   thresholds: Float[np.ndarray, "k"],
   tolerance: float = TOLERANCE,
 ) -> BoundaryCurve:
@@ -189,7 +189,7 @@ def count_strength(
 
 def count_levels(
   truths: Sequence[Bool[np.ndarray, "h w"]],
-  levels: Sequence[Integer[np.ndarray, "h w"]],
+  levels: Sequence[Integer[np.ndarray, "H W"]],
   tolerance: float = TOLERANCE,
 ) -> BoundaryCurve:
   """Counts the matches of the boundaries of segmentations. Errors as of `count_maps`."""
@@ -240,17 +240,11 @@ def summarize(
   for curve in curves:
     best = _f(*_shares(curve)).argmax()
     picked.append([[values[best]] for values in curve])
-  (ois_recall,), (ois_precision,) = _shares(BoundaryCurve(*np.sum(picked, axis=0)))
   return BoundaryScores(
     recall=recall,
     precision=precision,
     ods=best_point(total, thresholds),
-    ois=Point(
-      float("nan"),
-      float(ois_recall),
-      float(ois_precision),
-      float(_f(ois_recall, ois_precision)),
-    ),
+    ois=best_point(BoundaryCurve(*np.sum(picked, axis=0)), np.array([np.nan])),
     average_precision=_area(recall, precision),
   )
 
@@ -263,7 +257,7 @@ def _shares(curve: BoundaryCurve) -> tuple[Float[np.ndarray, "k"], Float[np.ndar
   )
 
 
-def _f(recall: Float[np.ndarray, "*k"], precision: Float[np.ndarray, "*k"]):
+def _f(recall: Float[np.ndarray, "k"], precision: Float[np.ndarray, "k"]) -> Float[np.ndarray, "k"]:
   total = recall + precision
   return 2 * recall * precision / np.where(total == 0, 1, total)
 

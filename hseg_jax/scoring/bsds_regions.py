@@ -74,7 +74,7 @@ class _Table(NamedTuple):
 
 
 def count_levels(
-  truths: Sequence[Integer[np.ndarray, "h w"]], levels: Sequence[Integer[np.ndarray, "h w"]]
+  truths: Sequence[Integer[np.ndarray, "h w"]], levels: Sequence[Integer[np.ndarray, "H W"]]
 ) -> RegionCounts:
   """Scores segmentations of one image, nested or not, against its annotators.
 
@@ -149,7 +149,7 @@ def summarize(counts: Sequence[RegionCounts]) -> RegionScores:
 
 
 def _truth_rows(
-  truths: Sequence[Integer[np.ndarray, "h w"]], levels: Sequence[Integer[np.ndarray, "h w"]]
+  truths: Sequence[Integer[np.ndarray, "h w"]], levels: Sequence[Integer[np.ndarray, "H W"]]
 ) -> tuple[list[Int[np.ndarray, "h w"]], Int[np.ndarray, "t"]]:
   """Maps whose ids number the regions of all annotators on, -1 = unlabelled; whose each is."""
   if not len(truths):
