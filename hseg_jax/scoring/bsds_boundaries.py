@@ -82,9 +82,10 @@ def match(
 ) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
   """Pairs the pixels of two maps one to one, and returns those of each that found a partner.
 
-  Of all pairings of pixels at most `tolerance` pixels apart (Euclidean) it is the one of least
-  cost: the sum of the distances, and `UNMATCHED` tolerances for a pixel without a partner. So there
-  are as many pairs as can be, and they are short.
+  Partners lie at most `tolerance` pixels apart (Euclidean). Of all such pairings it is the one of
+  least cost: the sum of the distances, and `UNMATCHED` tolerances, or pixels where the tolerance is
+  below one, for each pixel of the smaller map that stays alone. So there are as many pairs as can
+  be, and they are short.
   """
   if first.sum() > second.sum():  # every row below needs a partner, so rows are the fewer
     return match(second, first, tolerance)[::-1]
@@ -104,7 +105,8 @@ def match(
   # One more column for each row stands for no partner. Costs are one too high, for a sparse matrix
   # might take zero for no entry; every row pays exactly one of them.
   spare = np.arange(reachable.sum())
-  costs = np.append(distance[inside][offsets], np.full(len(spare), UNMATCHED * tolerance)) + 1
+  alone = UNMATCHED * max(tolerance, 1)
+  costs = np.append(distance[inside][offsets], np.full(len(spare), alone)) + 1
   columns = np.append(places, len(partners) + spare)
   entries = np.append(rows, spare), columns
   table = sparse.csr_array((costs, entries), (len(spare), len(partners) + len(spare)))

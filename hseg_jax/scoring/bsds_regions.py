@@ -8,7 +8,7 @@ left out of every count of that annotator; negative ids in a prediction are regi
 nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -88,7 +88,7 @@ def count_levels(
   for labels in levels:
     ids, columns = np.unique(labels, return_inverse=True)
     tables.append(_Table(_count_shared(rows, columns, len(ids)), annotator, ids >= 0))
-  return _count(iter(tables))
+  return _count(tables)
 
 
 def count_contours(
@@ -182,7 +182,7 @@ def _count_shared(
   return sparse.csr_array((counts, divmod(keys, size)), (height, size))
 
 
-def _count(tables: Iterator[_Table]) -> RegionCounts:
+def _count(tables: Iterable[_Table]) -> RegionCounts:
   levels, best = [], None
   for table in tables:
     cover, rand_index, variation = _score(table)
