@@ -4,7 +4,8 @@ Martin, Fowlkes and Malik, "Learning to Detect Natural Image Boundaries Using Lo
 Color, and Texture Cues", PAMI 2004, section 3; Arbelaez, Maire, Fowlkes and Malik, PAMI 2011. Every
 boundary pixel of the truth may confirm one predicted pixel within the tolerance, and no more. An
 image is scored at several thresholds, or at the levels of a hierarchy. "ODS" takes one of them for
-the whole data set, "OIS" the best of each image.
+the whole data set, "OIS" the best of each image. Where an annotator left pixels unlabelled there is
+no boundary to confirm, and what is predicted there is wrong to that annotator.
 """
 
 import math
