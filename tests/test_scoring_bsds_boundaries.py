@@ -124,6 +124,11 @@ def test_scores_of_a_data_set_by_hand():
   assert scores.average_precision == pytest.approx(line.sum() / 100)
 
 
+def test_a_single_point_has_no_area_under_it():
+  curve = BoundaryCurve(*np.array([[5], [10], [1], [1]]))
+  assert bsds_boundaries.summarize([curve], np.array([0.5])).average_precision == 0
+
+
 def test_nothing_predicted_and_nothing_to_find_score_zero():
   nothing = np.zeros((4, 4), bool)
   curve = bsds_boundaries.count_maps([nothing], [nothing])

@@ -82,7 +82,10 @@ def test_other_files_are_refused(tmp_path):
     for name in ("damaged.mat", "missing.mat", "missing.npy", "new.mat"):
       with pytest.raises(UserError, match=name):
         read(tmp_path / name)
-  with pytest.raises(UserError, match="-v7"):
+  io.savemat(tmp_path / "other.mat", {"x": np.zeros((3, 3))})
+  with pytest.raises(UserError, match="no variable ucm2"):
+    bsds_files.read_contours(tmp_path / "other.mat")
+  with pytest.raises(UserError, match="save it with -v7"):
     bsds_files.read_contours(tmp_path / "new.mat")
   half, tall = LABELS + 0.5, LABELS.T
   wrong = {
@@ -91,6 +94,7 @@ def test_other_files_are_refused(tmp_path):
     "none": {"groundTruth": cells(), "segs": cells()},
     "half": {"groundTruth": cells(annotator(half, LABELS)), "segs": cells(half)},
     "tall": {"groundTruth": cells(annotator(LABELS, tall)), "segs": cells(LABELS, tall)},
+    "complex": {"groundTruth": cells(annotator(LABELS * 1j, LABELS)), "segs": cells(LABELS * 1j)},
     "text": {"groundTruth": cells("a", "b"), "segs": cells("a", "b")},
   }
   for name, content in wrong.items():

@@ -111,9 +111,7 @@ def match(
   columns = np.append(places, len(partners) + spare)
   entries = np.append(rows, spare), columns
   table = sparse.csr_array((costs, entries), (len(spare), len(partners) + len(spare)))
-  chosen = np.empty(0, np.int64)
-  if len(spare):
-    chosen = csgraph.min_weight_full_bipartite_matching(table)[1]
+  chosen = csgraph.min_weight_full_bipartite_matching(table)[1]
   paired = chosen < len(partners)
   return (
     _select(first, np.flatnonzero(reachable)[paired]),
