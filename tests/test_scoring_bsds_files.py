@@ -102,6 +102,9 @@ def test_other_files_are_refused(tmp_path):
     for read in readers[0], readers[2]:
       with pytest.raises(UserError, match=name):
         read(tmp_path / f"{name}.mat")
+  for read in readers[0], readers[2]:
+    with pytest.raises(UserError, match="no cell array"):
+      read(tmp_path / "plain.mat")
   np.savez(tmp_path / "1.npz", a=LABELS)
   (tmp_path / "1.npz").rename(tmp_path / "1.npy")
   with pytest.raises(UserError, match="archive"):

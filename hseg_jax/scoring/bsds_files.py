@@ -89,8 +89,8 @@ def read_segmentations(path: str | os.PathLike) -> tuple[Integer[np.ndarray, "h 
     UserError: the file is missing or damaged, or holds something else.
   """
   cells = _read_variable(path, "segs")
-  if not cells.size:
-    raise UserError(f"Cannot read {path} (its segs is empty).")
+  if cells.dtype != object or not cells.size:
+    raise UserError(f"Cannot read {path} (its segs is no cell array of label maps).")
   maps = tuple(_as_labels(path, cell) for cell in cells.flat)
   if len({labels.shape for labels in maps}) > 1:
     raise UserError(f"Cannot read {path} (its segmentations differ in size).")
