@@ -52,7 +52,10 @@ def test_scores_by_hand():
   assert superpixels.under_segmentation_error(truth, labels) == 4 / 8  # and leaks two ways
   assert superpixels.compactness(labels) == pytest.approx(math.pi / 4)
   assert superpixels.compactness(np.zeros((1, 4), int)) == pytest.approx(4 * math.pi * 4 / 100)
-  np.testing.assert_array_equal(superpixels.count_pieces(np.array([[3, 0, 3], [0, 3, 3]])), [2, 2])
+  pieces = np.array([[3, 0, 3], [0, 3, 3], [1, 1, 1]])
+  np.testing.assert_array_equal(superpixels.count_pieces(pieces), [2, 1, 2])
+  scores = superpixels.score(np.zeros((3, 3), int), pieces, 1)
+  assert scores.num_segments == 3 and scores.pieces_per_segment == pytest.approx(5 / 3)
 
 
 @pytest.mark.parametrize("seed", range(4))

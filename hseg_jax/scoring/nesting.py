@@ -55,7 +55,7 @@ def match(
 
   The best region of a whole is the one with the largest IoU at any level, the coarsest among
   equals. `nested_iou` is our definition; its mean is at most that of `part_iou`, and what is
-  missing is the price of the tree. Arrays are empty if the image shows no part in a whole.
+  missing is the price of the tree. Arrays are empty where the image shows no whole or no part.
   """
   truth = _tabulate(wholes.astype(np.int64), parts.astype(np.int64), hierarchy, background)
   sizes = contingency.per_level(truth.sizes[None], hierarchy)

@@ -77,13 +77,9 @@ def level_ious(
 
   The largest of each column is the best that the whole tree holds for that object.
   """
-  shared, areas, sizes = _tabulate(truth, hierarchy, background)
-  levels = zip(
-    contingency.per_level(shared, hierarchy),
-    contingency.per_level(sizes[None], hierarchy),
-    strict=True,
-  )
-  return np.stack([_best(shared, areas, sizes[0]) for shared, sizes in levels])
+  areas, levels = _count_levels(truth, hierarchy, background)
+  tables = (contingency.iou(shared, areas, sizes) for shared, sizes in levels)
+  return np.stack([table.max(axis=1) for table in tables])
 
 
 def cut_ious(
@@ -93,15 +89,9 @@ def cut_ious(
   background: int = 0,
 ) -> Float[np.ndarray, "n t"]:
   """`best_ious` of every cut of a hierarchy: row k - 1 is that of `hierarchy.cut(k)`."""
-  shared, areas, sizes = _tabulate(truth, hierarchy, background)
+  areas, levels = _count_levels(truth, hierarchy, background)
   rows = np.empty((hierarchy.sizes[0], len(areas)))
-  levels = zip(
-    contingency.per_level(shared, hierarchy),
-    contingency.per_level(sizes[None], hierarchy),
-    strict=True,
-  )
   for level, (shared, sizes) in enumerate(levels):
-    shared, sizes = shared.copy(), sizes[0].copy()
     table = contingency.iou(shared, areas, sizes)
     num_regions = len(sizes)
     rows[num_regions - 1] = table.max(axis=1)
@@ -162,14 +152,12 @@ def summarize(ious: Iterable[Float[np.ndarray, "_"]]) -> Found:
   )
 
 
-def _tabulate(truth, hierarchy, background):
-  """Pixels that objects share with superpixels `[t, n]`, areas `[t]` and sizes `[n]`."""
+def _count_levels(
+  truth: Integer[np.ndarray, "h w"] | Bool[np.ndarray, "h w"], hierarchy: Hierarchy, background: int
+) -> tuple[Int[np.ndarray, "t"], list[tuple[np.ndarray, np.ndarray]]]:
+  """Areas of the objects, and for every level the pixels they share with regions, and the sizes."""
   table = contingency.tabulate(truth.astype(np.int64), hierarchy.segments)
   sought = table.ids != background
-  return table.shared[sought], table.areas[sought], table.sizes
-
-
-def _best(
-  shared: Int[np.ndarray, "t n"], areas: Int[np.ndarray, "t"], sizes: Int[np.ndarray, "n"]
-) -> Float[np.ndarray, "t"]:
-  return contingency.iou(shared, areas, sizes).max(axis=1)
+  counts = np.vstack([table.shared[sought], table.sizes])
+  levels = contingency.per_level(counts, hierarchy)
+  return table.areas[sought], [(level[:-1], level[-1]) for level in levels]

@@ -49,10 +49,11 @@ def score(
   counts = bsds.boundary_counts(truth, labels, tolerance)
   precision, recall, _ = bsds.precision_recall_f(counts)
   pieces = count_pieces(labels)
+  table = contingency.tabulate(truth, labels)
   return SuperpixelScores(
     num_segments=len(pieces),
-    achievable_accuracy=achievable_accuracy(truth, labels),
-    under_segmentation_error=under_segmentation_error(truth, labels),
+    achievable_accuracy=_accuracy(table),
+    under_segmentation_error=_leakage(table),
     boundary_recall=recall,
     boundary_precision=precision,
     compactness=compactness(labels),
@@ -68,10 +69,7 @@ def achievable_accuracy(
   Liu, Tuzel, Ramalingam and Chellappa, "Entropy Rate Superpixel Segmentation", CVPR 2011:
   sum_S max_G |S & G| / N. A pixel of no segment is wrong. NaN if no pixel of the truth is labelled.
   """
-  table = contingency.tabulate(truth, labels)
-  if not len(table.ids):
-    return float("nan")
-  return float(table.shared.max(axis=0).sum() / table.areas.sum())
+  return _accuracy(contingency.tabulate(truth, labels))
 
 
 def under_segmentation_error(
@@ -85,12 +83,7 @@ def under_segmentation_error(
   et al., sum_S |S - G_S| / N with G_S the commonest region, is one minus `achievable_accuracy`.)
   A pixel of no segment counts as leaked. NaN if no pixel of the truth is labelled.
   """
-  table = contingency.tabulate(truth, labels)
-  if not len(table.ids):
-    return float("nan")
-  leaked = np.minimum(table.shared, table.sizes - table.shared).sum()
-  outside = table.areas.sum() - table.sizes.sum()
-  return float((leaked + outside) / table.areas.sum())
+  return _leakage(contingency.tabulate(truth, labels))
 
 
 def compactness(labels: Integer[np.ndarray, "h w"]) -> float:
@@ -123,3 +116,17 @@ def count_pieces(labels: Integer[np.ndarray, "h w"]) -> Int[np.ndarray, "p"]:
   pieces = csgraph.connected_components(links, directed=False)[1]
   members = labels.ravel()[np.unique(pieces, return_index=True)[1]]
   return np.unique(members[members >= 0], return_counts=True)[1]
+
+
+def _accuracy(table: contingency.Contingency) -> float:
+  if not len(table.ids):
+    return float("nan")
+  return float(table.shared.max(axis=0).sum() / table.areas.sum())
+
+
+def _leakage(table: contingency.Contingency) -> float:
+  if not len(table.ids):
+    return float("nan")
+  leaked = np.minimum(table.shared, table.sizes - table.shared).sum()
+  outside = table.areas.sum() - table.sizes.sum()
+  return float((leaked + outside) / table.areas.sum())
