@@ -158,6 +158,14 @@ def test_a_region_that_stays_through_levels_is_one_region():
   assert found.is_nested.all() and found.nested_iou == [1]
 
 
+def test_of_equal_regions_a_whole_takes_the_coarsest():
+  # A single pixel of the whole and all four pixels have the same IoU, 1/2.
+  wholes, parts = np.array([[1, 1, 0, 0]]), np.array([[1, 2, 0, 0]])
+  tree = Hierarchy.from_labels([np.array([[0, 1, 2, 3]]), np.array([[0, 0, 0, 0]])])
+  found = nesting.match(wholes, parts, tree)
+  assert found.whole_iou == [1 / 2] and found.is_nested.all()
+
+
 def test_one_region_and_truths_without_parts():
   flat = Hierarchy(np.zeros(SHAPE, np.int32))
   wholes, parts, _ = random_case(0)
