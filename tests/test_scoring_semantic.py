@@ -93,6 +93,14 @@ def test_boundary_means_pool_or_average():
   assert semantic.dataset_boundary_f([first, second]) == pytest.approx((5 / 6 + 2 / 3) / 2)
 
 
+def test_a_class_that_is_not_there_is_claimed_wrongly():
+  truth, prediction = np.zeros((3, 4), int), np.repeat([[0, 0, 2, 2]], 3, axis=0)
+  counts = semantic.boundary_counts(truth, prediction, 3, 5)
+  np.testing.assert_array_equal(counts, [[0, 0, 0, 3], [0, 0, 0, 0], [0, 0, 0, 3]])
+  np.testing.assert_array_equal(semantic.class_boundary_fs(counts), [0, np.nan, 0])
+  assert semantic.mean_iou(semantic.confusion_matrix(truth, prediction, 3)) == (1 / 2 + 0) / 2
+
+
 def test_void_rims_are_boundaries_in_their_middle():
   truth = np.array([[0, 0, 0, 255, 255, 255, 255, 1, 1, 1]])
   step = lambda column: (np.arange(10)[None] >= column).astype(int)
