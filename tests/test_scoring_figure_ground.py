@@ -102,6 +102,9 @@ def test_curves_and_their_best_f_equal_brute_force(dtype):
     recalls.append([(truth & each).sum() / (truth & valid).sum() for each in kept])
     np.testing.assert_allclose(curves[-1].precision, precisions[-1])
     np.testing.assert_allclose(curves[-1].recall, recalls[-1])
+  every = np.arange(256).reshape(16, 16)
+  curve = figure_ground.threshold_curve(every >= 0, (every / 255).astype(dtype))
+  np.testing.assert_array_equal(curve.recall, np.arange(256, 0, -1) / 256)
   precision, recall = np.mean(precisions, axis=0), np.mean(recalls, axis=0)
   scores = 1.3 * precision * recall / (0.3 * precision + recall + 1e-15)
   best, threshold = figure_ground.max_f_beta(curves)
@@ -128,10 +131,10 @@ def test_the_best_union_is_the_best_of_all(seed):
 
 
 def test_averages_over_regions():
-  labels = np.array([[4, 4, 0, -1]])
-  values = np.array([[0.2, 0.4, 0.6, 0.9]], np.float32)
+  labels = np.array([[4, 4, 0, -1, -1]])
+  values = np.array([[0.2, 0.4, 0.6, 0.9, 0.1]], np.float32)
   np.testing.assert_allclose(
-    figure_ground.average_regions(values, labels), [[0.3, 0.3, 0.6, 0.9]], rtol=1e-6
+    figure_ground.average_regions(values, labels), [[0.3, 0.3, 0.6, 0.9, 0.1]], rtol=1e-6
   )
   assert values[0, 0] == np.float32(0.2)  # the argument stays as it is
 

@@ -124,9 +124,9 @@ def threshold_curve(
   """
   _check_range(values)
   valid = np.ones(truth.shape, bool) if valid is None else valid
-  # The highest threshold k / 255 that each pixel reaches; a stored k / 255 must reach its own.
-  bins = np.floor(values[valid].astype(np.float64) * 255 + 1e-4).astype(np.int64)
-  bins, figure = np.minimum(bins, 255), truth[valid]
+  # The highest threshold that each pixel reaches; k / 255 reaches its own, in float32 as well.
+  bins = (values[valid].astype(np.float64) * 255).astype(np.int64)
+  figure = truth[valid]
   kept = np.cumsum(np.bincount(bins, minlength=256)[::-1])[::-1]
   hits = np.cumsum(np.bincount(bins[figure], minlength=256)[::-1])[::-1]
   total = figure.sum()
