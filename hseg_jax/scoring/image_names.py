@@ -25,6 +25,36 @@ def name(files: Iterable[str | os.PathLike]) -> dict[str, str]:
   return short if len(set(short.values())) == len(set(long.values())) else long
 
 
+def table(folder: str | os.PathLike, endings: Sequence[str]) -> dict[str, str]:
+  """The files of a folder, all of one ending among those given, by the names of their images.
+
+  Raises:
+    UserError: there is no such folder, it holds no such files, files of several endings, or two of
+      one name.
+  """
+  files = listing(folder, endings)
+  if not files:
+    raise UserError(f"The folder {folder} holds no file that ends in {', '.join(endings)}.")
+  kinds = sorted({file.suffix.lower() for file in files})
+  if len(kinds) > 1:
+    raise UserError(
+      f"The folder {folder} holds several kinds of files ({', '.join(kinds)}); keep one."
+    )
+  return index(folder, files)
+
+
+def index(folder: str | os.PathLike, files: Sequence[pathlib.PurePath]) -> dict[str, str]:
+  """Paths of files in a folder by the names of their images.
+
+  Raises:
+    UserError: two have the same name.
+  """
+  found = {each: os.path.join(folder, file) for file, each in name(files).items()}
+  if len(found) < len(files):
+    raise UserError(f"The folder {folder} holds two files of one name; rename one.")
+  return found
+
+
 def listing(folder: str | os.PathLike, endings: Sequence[str]) -> list[pathlib.PurePath]:
   """The files anywhere in a folder that end so, relative to it, sorted; hidden ones are left out.
 

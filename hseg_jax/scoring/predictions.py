@@ -121,10 +121,7 @@ def find(path: str | os.PathLike, *, soft: bool = False) -> Predictions:
 
 def _predictions(kind: str, read, path: str | os.PathLike, files, **options) -> Predictions:
   """Predictions of one file each."""
-  named = image_names.name(files)
-  table = {name: os.path.join(path, file) for file, name in named.items()}
-  if len(table) < len(files):
-    raise UserError(f"The folder {path} holds two predictions of one name; rename them.")
+  table = image_names.index(path, files)
   return Predictions(kind, tuple(sorted(table)), functools.partial(read, table, **options))
 
 
