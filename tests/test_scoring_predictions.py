@@ -88,6 +88,9 @@ def test_single_label_maps_keep_their_ids(tmp_path):
   np.testing.assert_array_equal(prediction.levels, [COARSE])
   assert prediction.levels[0].dtype == np.int64 and prediction.hierarchy.sizes == (2,)
   assert found.read("b").hierarchy.sizes == (1,)
+  for factor in (1, 1 << 30):
+    save(tmp_path / "c.npy", FINE * 3 * factor)
+    np.testing.assert_array_equal(read(tmp_path, "c").hierarchy.segments, FINE)
 
 
 def test_sixteen_bits_and_palettes(tmp_path):
