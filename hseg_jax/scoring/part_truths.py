@@ -132,18 +132,19 @@ def find_part_categories(content: coco_masks.Annotations) -> PartTruths:
     UserError: categories have no supercategory.
   """
   try:
-    categories = [(each["id"], str(each["name"]), str(each["supercategory"])) for each in
-                  content.categories]  # fmt: skip
+    keys, names, wholes = (
+      [each[field] for each in content.categories] for field in ("id", "name", "supercategory")
+    )
   except KeyError as error:
     raise UserError(f"Cannot read {content.path} (a category lacks {error}).") from error
-  if not categories:
+  if not keys:
     raise UserError(f"Cannot read {content.path} (it has no categories of parts).")
-  objects = list(dict.fromkeys(whole for _, _, whole in categories))
-  ids = {key: (i + 1, objects.index(whole) + 1) for i, (key, _, whole) in enumerate(categories)}
-  class_names = (
-    ("background", *(name for _, name, _ in categories)),
-    ("background", *objects),
-  )
+  objects = list(dict.fromkeys(wholes))
+  ids = {
+    key: (i + 1, objects.index(whole) + 1)
+    for i, (key, whole) in enumerate(zip(keys, wholes, strict=True))
+  }
+  class_names = ("background", *map(str, names)), ("background", *map(str, objects))
   read = functools.partial(_read_categories, content, ids, class_names)
   return PartTruths(tuple(sorted(content.images)), read, _PARTS_AND_OBJECTS, class_names)
 

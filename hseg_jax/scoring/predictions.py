@@ -103,10 +103,12 @@ def find(path: str | os.PathLike, *, soft: bool = False) -> Predictions:
     files = hierarchies + [file for file in files if file.with_suffix("") not in stems]
   kinds = sorted({file.suffix.lower() for file in files})
   if not kinds:
-    raise UserError(f"The folder {path} holds no predictions: no file ends in {_list(ENDINGS)}.")
+    raise UserError(
+      f"The folder {path} holds no predictions: no file ends in {', '.join(ENDINGS)}."
+    )
   if len(kinds) > 1:
     raise UserError(
-      f"The folder {path} holds several kinds of predictions ({_list(kinds)}); keep one."
+      f"The folder {path} holds several kinds of predictions ({', '.join(kinds)}); keep one."
     )
   if soft and kinds[0] not in (".png", ".npy"):
     raise UserError(f"The folder {path} holds {kinds[0]} files, not soft maps (.png or .npy).")
@@ -302,7 +304,3 @@ def _is_contour_map(path: pathlib.Path) -> bool:
       "resolution, since its size is even; is it a soft map?"
     )
   return True
-
-
-def _list(endings: Sequence[str]) -> str:
-  return ", ".join(endings)
