@@ -45,11 +45,11 @@ def decompress(text):
 
 def test_run_lengths_come_back():
   rng = np.random.default_rng(0)
-  for trial in range(60):
-    height, width = rng.integers(1, 70, 2)
+  for trial in range(24):
+    height, width = rng.integers(1, 20, 2)
     mask = rng.random((height, width)) < rng.random() ** 2
     mask[rng.integers(height), rng.integers(width)] = True
-    mask = np.kron(mask, np.ones((1 + trial % 30, 1), bool))
+    mask = np.kron(mask, np.ones(((1, 3, 150)[trial % 3], 1), bool))
     size = list(mask.shape)
     text = encode(mask)
     assert coco_masks.decompress(text).tolist() == decompress(text)

@@ -77,6 +77,8 @@ def test_levels_that_do_not_nest_or_fill_the_image_have_no_tree(tmp_path):
   prediction = read(tmp_path / "holes")
   assert prediction.hierarchy is None
   np.testing.assert_array_equal(prediction.levels[0], np.maximum(FINE - 3, -1))
+  save(tmp_path / "holes/b.npy", np.where(FINE == 2, -1, FINE << 30))
+  assert read(tmp_path / "holes", "b").hierarchy is None
 
 
 def test_single_label_maps_keep_their_ids(tmp_path):
