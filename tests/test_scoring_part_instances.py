@@ -111,6 +111,7 @@ def test_densepose(tmp_path):
     {"image_id": 1, "bbox": [0, 4, 5, 2], "segmentation": other},
     {"image_id": 1, "bbox": [4, 0, 4, 6], "segmentation": crowd, "iscrowd": 1},
     {"image_id": 2, "bbox": [4, 0, 4, 6], "segmentation": person, "dp_masks": []},
+    {"image_id": 2, "bbox": [4, 0, 4, 6], "segmentation": person, "dp_masks": [[]] * 14},
   ]
   found = truths.find("part_whole", write_densepose(tmp_path / "dp.json", entries))
   assert found.names == ("COCO_1",)

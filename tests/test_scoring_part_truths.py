@@ -25,7 +25,9 @@ LABELS = np.array([[0, 1, 1, 0], [2, 2, 4, 255]], np.uint8)
 def write_labelled(folder, table=TABLE, labels=LABELS):
   (folder / "masks").mkdir(parents=True)
   (folder / "labels.csv").write_text(table)
-  Image.fromarray(labels).save(folder / "masks/7.png")
+  (folder / "images").mkdir()
+  for name in ("masks/7.png", "images/8.png"):
+    Image.fromarray(labels).save(folder / name)
   return folder
 
 
@@ -105,6 +107,7 @@ def test_labels_that_the_table_lacks_are_refused(tmp_path, label):
 
 def test_folders_without_masks_are_refused(tmp_path):
   (tmp_path / "labels.csv").write_text(TABLE)
+  (tmp_path / "masks").mkdir()
   with pytest.raises(UserError, match="holds no file that ends in .png, .npy"):
     truths.find("part_whole", tmp_path)
 

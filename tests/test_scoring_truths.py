@@ -55,7 +55,7 @@ def test_annotators_in_one_file_each(tmp_path, first):
 
 
 @pytest.mark.parametrize(
-  "names", [("a_1", "b"), ("a_2", "a_3"), ("a_1", "a_3"), ("a_100", "a_101"), ("a", "b")]
+  "names", [("a_1", "b"), ("a_2", "a_3"), ("a_1", "a_3"), ("a_000", "a_001"), ("a", "b")]
 )
 def test_one_label_map_an_image(tmp_path, names):
   save(tmp_path / f"{names[0]}.png", LABELS)
