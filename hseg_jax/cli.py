@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from hseg_jax import score_arguments
 from hseg_jax.config_file import load_config
 from hseg_jax.errors import UserError
 
@@ -97,6 +98,13 @@ def _features(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     batch_size=arguments.batch_size,
     force=arguments.force,
   )
+
+
+def _score(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+  from hseg_jax import score
+
+  del overrides
+  score.score(**score_arguments.keywords(arguments))
 
 
 def _segmenter(arguments: argparse.Namespace) -> Any:
@@ -200,6 +208,8 @@ def _parser() -> argparse.ArgumentParser:
 
   features = command("features", _features, "Write the features of images and their regions.")
   _add_images(features, "gets features.npz")
+
+  score_arguments.add(command("score", _score, "Score predictions of any origin, without a model."))
   return parser
 
 

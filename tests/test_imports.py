@@ -10,7 +10,8 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "hseg_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NO_JAX = ("data", "scoring", "viz", "baselines", "superpixels", "hierarchy", "region_graph")
-NO_JAX += ("files", "images", "inputs", "model_input", "progress", "regions")
+NO_JAX += ("files", "images", "inputs", "model_input", "processes", "progress", "regions")
+NO_JAX += ("benchmarks", "score", "score_arguments")
 
 
 def name_of(path):
