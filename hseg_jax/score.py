@@ -1,4 +1,4 @@
-"""Scores predictions of any origin against ground truth; no model is needed. The work of `hseg score`.
+"""Scores predictions of any origin against ground truth, without a model: `hseg score`.
 
 Writes `scores.json`, the scores of the data set and of every image; `tallies.npz`, what each image
 adds, stacked, from which `hseg compare` draws; and `report.html`.
@@ -159,13 +159,14 @@ def _match_names(
   common = sorted(set(predicted) & set(known))
   if not common:
     raise UserError(
-      f"Predictions and ground truth have no name in common (such as {predicted[0]} and {known[0]})."
+      "Predictions and ground truth have no name in common: the first are "
+      f"{predicted[0]} and {known[0]}."
     )
   sides = (
-    (sorted(set(known) - set(predicted)), "no prediction"),
-    (sorted(set(predicted) - set(known)), "no ground truth"),
+    (sorted(set(known) - set(predicted)), "prediction"),
+    (sorted(set(predicted) - set(known)), "ground truth"),
   )
-  said = " and ".join(f"{_list(names)} {what}" for names, what in sides if names)
+  said = " and ".join(_lack(names, what) for names, what in sides if names)
   if said and not allow_missing:
     raise UserError(f"{said}; --allow-missing scores the {len(common)} that have both.")
   if said:
@@ -173,10 +174,11 @@ def _match_names(
   return tuple(common)
 
 
-def _list(names: Sequence[str]) -> str:
-  """The first few names and how many there are, up to the verb."""
+def _lack(names: Sequence[str], what: str) -> str:
+  """A sentence of how many images have none of something, and the first few of them."""
   shown = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
-  return f"{len(names)} image{'s' if len(names) > 1 else ''} ({shown}) ha{'ve' if len(names) > 1 else 's'}"
+  who = "1 image has" if len(names) == 1 else f"{len(names)} images have"
+  return f"{who} no {what} ({shown})"
 
 
 def _find_photographs(
@@ -188,7 +190,7 @@ def _find_photographs(
   found = {each.name: each.path for each in inputs.find([folder])}
   missing = [name for name in names if name not in found]
   if missing:
-    raise UserError(f"{_list(missing)} no photograph in {folder}; leave out --images.")
+    raise UserError(f"{_lack(missing, 'photograph')} in {folder}; leave out --images.")
   return found
 
 

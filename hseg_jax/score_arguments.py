@@ -28,10 +28,21 @@ def add(parser: argparse.ArgumentParser) -> None:
   tolerance = dict(type=_share, metavar="SHARE", help="of the diagonal, for boundaries to agree")
 
   bsds = command("bsds", "Regions and boundaries against several annotators (BSDS500).")
-  option(bsds, "scores", type=_parts, default=("regions", "boundaries"), metavar="A,B",
-         help="regions, which are quick, boundaries, which are slow, or both (default)")  # fmt: skip
-  option(bsds, "thresholds", type=_count, metavar="N",
-         help="of contour maps (default 99); also cuts the contour maps of hierarchies")  # fmt: skip
+  option(
+    bsds,
+    "scores",
+    type=_parts,
+    default=("regions", "boundaries"),
+    metavar="A,B",
+    help="regions, which are quick, boundaries, which are slow, or both (default)",
+  )
+  option(
+    bsds,
+    "thresholds",
+    type=_count,
+    metavar="N",
+    help="of contour maps (default 99); also cuts the contour maps of hierarchies",
+  )
   option(bsds, "regions", **regions)
   bsds.add_argument("--soft", action="store_true", help="images are maps of boundary strength")
 
@@ -41,8 +52,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
   part_whole = command("part-whole", "Objects and their parts, and whether parts nest in wholes.")
   option(part_whole, "regions", **regions)
-  part_whole.add_argument("--size", dest=f"{_TRUTH}size", type=_count, default=64, metavar="N",
-                          help="side of PartWorld's images (default 64)")  # fmt: skip
+  part_whole.add_argument(
+    "--size",
+    dest=f"{_TRUTH}size",
+    type=_count,
+    default=64,
+    metavar="N",
+    help="side of PartWorld's images (default 64)",
+  )
 
   semantic = command("semantic", "Class maps against class maps.")
   option(semantic, "num-classes", type=_count, metavar="N", help="if the ground truth has no names")
@@ -50,18 +67,36 @@ def add(parser: argparse.ArgumentParser) -> None:
     semantic, "ignore", type=int, default=255, metavar="ID", help="counts nowhere (default 255)"
   )
   option(semantic, "tolerance", default=0.0075, **tolerance)
-  semantic.add_argument("--level", dest=f"{_TRUTH}level", metavar="NAME",
-                        help="of a ground truth of parts, the one with the classes")  # fmt: skip
+  semantic.add_argument(
+    "--level",
+    dest=f"{_TRUTH}level",
+    metavar="NAME",
+    help="of a ground truth of parts, the one with the classes",
+  )
 
   figure = command("figure-ground", "Soft maps, masks or regions against masks of figures.")
   figure.add_argument("--soft", action="store_true", help="images are strengths, not ids")
-  option(figure, "threshold", choices=("mass", "adaptive", "fixed"), default="mass",
-         help="how a soft map becomes a mask (default mass)")  # fmt: skip
-  option(figure, "value", type=float, metavar="X",
-         help="share of the mass to keep (default 0.6), or the fixed threshold (0.5)")  # fmt: skip
+  option(
+    figure,
+    "threshold",
+    choices=("mass", "adaptive", "fixed"),
+    default="mass",
+    help="how a soft map becomes a mask (default mass)",
+  )
+  option(
+    figure,
+    "value",
+    type=float,
+    metavar="X",
+    help="share of the mass to keep (default 0.6), or the fixed threshold (0.5)",
+  )
   option(figure, "regions", **regions)
-  figure.add_argument("--binary-masks", dest=f"{_TRUTH}binary_masks", action="store_true",
-                      help="masks are 0 and 255 = figure, not classes and 255 = void")  # fmt: skip
+  figure.add_argument(
+    "--binary-masks",
+    dest=f"{_TRUTH}binary_masks",
+    action="store_true",
+    help="masks are 0 and 255 = figure, not classes and 255 = void",
+  )
 
 
 def keywords(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -8,11 +8,11 @@ of each image's own score, as in the PartImageNet notebook of CAST's authors.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int, Integer, Num
+from jaxtyping import Float, Int, Integer
 
 from hseg_jax.benchmarks import Curve, mean
 from hseg_jax.errors import UserError
-from hseg_jax.scoring import bsds, semantic
+from hseg_jax.scoring import semantic
 from hseg_jax.scoring.predictions import Prediction
 
 TOLERANCE = 0.0075  # share of the diagonal, that of Csurka et al., BMVC 2013
