@@ -90,6 +90,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     metavar="X",
     help="share of the mass to keep (default 0.6), or the fixed threshold (0.5)",
   )
+  option(figure, "rescale", action="store_true", help="bring each soft map to [0, 1] first")
   option(figure, "regions", **regions)
   figure.add_argument(
     "--binary-masks",

@@ -189,12 +189,20 @@ def _strength(
   if given is not None:
     if regions:
       raise UserError("A contour map is cut at thresholds; numbers of regions want a hierarchy.")
+    if given.max() > 1 or given.min() < 0:
+      raise UserError(
+        f"A map of strengths runs from {given.min():.3g} to {given.max():.3g}, but thresholds are "
+        "within 0 and 1."
+      )
     return given
   if thresholds is None:
     return None
   if regions:
     raise UserError("Scales are thresholds or numbers of regions; give one of the two.")
-  return scales.tree(prediction).boundaries().astype(np.float64)
+  tree = scales.tree(prediction)
+  if tree is None:
+    raise UserError("Thresholds want contour maps or trees; these levels do not nest.")
+  return tree.boundaries().astype(np.float64)
 
 
 def _title(labels: np.ndarray) -> str:

@@ -37,6 +37,7 @@ def tally(
   *,
   threshold: str = "mass",
   value: float | None = None,
+  rescale: bool = False,
   regions: Sequence[int] = (),
 ) -> dict[str, np.ndarray]:
   """Scores of one image.
@@ -48,6 +49,7 @@ def tally(
       `value` of the sum, "adaptive" those at twice the mean or above, "fixed" those at `value` or
       above.
     value: as `threshold` says; that of `THRESHOLDS` if None.
+    rescale: bring each soft map to [0, 1] first, its smallest value to 0, its largest to 1.
     regions: as `scales.select` takes them; of levels only.
 
   Returns:
@@ -58,12 +60,13 @@ def tally(
   if prediction.soft is not None:
     if regions:
       raise UserError("A soft map has no regions; leave out the numbers of regions.")
-    mask = binarize(prediction.soft, threshold, value)
-    curve = figure_ground.threshold_curve(figure, prediction.soft, valid)
+    soft = figure_ground.rescale(prediction.soft) if rescale else prediction.soft
+    mask = binarize(soft, threshold, value)
+    curve = figure_ground.threshold_curve(figure, soft, valid)
     return {
       "jaccard": figure_ground.jaccard(figure, mask, valid),
       "f_beta": figure_ground.f_beta(figure, mask, valid),
-      "mae": figure_ground.mean_absolute_error(figure, prediction.soft, valid),
+      "mae": figure_ground.mean_absolute_error(figure, soft, valid),
       **curve._asdict(),
     }
   levels = scales.select(prediction, regions)
@@ -134,13 +137,15 @@ def pictures(
   *,
   threshold: str = "mass",
   value: float | None = None,
+  rescale: bool = False,
   regions: Sequence[int] = (),
 ) -> dict[str, np.ndarray]:
   """The figure, and the soft map with its mask, or the coarsest scale with its best union."""
   found = {"figure": np.where(truth.valid, truth.mask, 0.5)}
   if prediction.soft is not None:
-    mask = binarize(prediction.soft, threshold, value)
-    return found | {"prediction": prediction.soft, "as a mask": mask.astype(float)}
+    soft = figure_ground.rescale(prediction.soft) if rescale else prediction.soft
+    mask = binarize(soft, threshold, value)
+    return found | {"prediction": soft, "as a mask": mask.astype(float)}
   labels = scales.select(prediction, regions)[-1]
   union = figure_ground.best_union(truth.mask, labels, truth.valid)
   return found | {"coarsest regions": labels, "their best union": union.astype(float)}

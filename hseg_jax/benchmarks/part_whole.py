@@ -147,8 +147,9 @@ def _find(prediction: Prediction, truth: np.ndarray, levels: Sequence[np.ndarray
     "best_cut": np.nan,
     "mask_iou": np.nan,
   }
-  if prediction.hierarchy is not None:
-    cuts = part_whole.cut_ious(truth, prediction.hierarchy)
+  tree = scales.tree(prediction)
+  if tree is not None:
+    cuts = part_whole.cut_ious(truth, tree)
     cut = part_whole.best_cut(cuts)
     found |= {"cut_iou": cuts[cut - 1].sum(), "best_cut": float(cut)}
   if prediction.masks is not None:
@@ -158,9 +159,9 @@ def _find(prediction: Prediction, truth: np.ndarray, levels: Sequence[np.ndarray
 
 def _judge_tree(prediction: Prediction, truth: PartTruth) -> dict[str, float]:
   """Scores of nesting; NaN without a tree."""
-  if prediction.hierarchy is None:
+  tree, parts, wholes = scales.tree(prediction), truth.levels[0], truth.levels[-1]
+  if tree is None:
     return dict.fromkeys(_TREE, np.nan)
-  tree, parts, wholes = prediction.hierarchy, truth.levels[0], truth.levels[-1]
   matched = nesting.match(wholes, parts, tree)
   resolved = nesting.triplets(wholes, parts, tree)
   return {

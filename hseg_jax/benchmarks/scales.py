@@ -21,8 +21,9 @@ def select(
   Args:
     prediction: of one image.
     regions: how many regions each map shall have; nothing for the levels as they are. A tree is
-      cut into exactly so many (into its superpixels where it has fewer); without a tree it is the
-      level whose number is nearest by ratio.
+      cut into exactly so many by `Hierarchy.cut` (into its superpixels where it has fewer). Where
+      it would be by place alone, below the last level of a tree without features, and where there
+      is no tree, it is the level whose number is nearest by ratio.
 
   Raises:
     UserError: there are no regions, or no level has about so many.
@@ -31,21 +32,21 @@ def select(
     raise UserError("The prediction has no regions; give label maps or hierarchies.")
   if not regions:
     return prediction.levels
-  if prediction.hierarchy is not None:
-    return tuple(prediction.hierarchy.cut(number) for number in regions)
   counts = [count_regions(labels) for labels in prediction.levels]
-  return tuple(prediction.levels[_nearest(counts, number)] for number in regions)
+  hierarchy = tree(prediction)
+  return tuple(
+    hierarchy.cut(number)
+    if hierarchy is not None and (hierarchy.features or number >= counts[-1])
+    else prediction.levels[_nearest(counts, number)]
+    for number in regions
+  )
 
 
-def tree(prediction: Prediction) -> Hierarchy:
-  """The tree of a prediction.
-
-  Raises:
-    UserError: its levels do not nest, or leave pixels out.
-  """
-  if prediction.hierarchy is None:
-    raise UserError("The prediction is no tree: its levels do not nest, or leave pixels out.")
-  return prediction.hierarchy
+def tree(prediction: Prediction) -> Hierarchy | None:
+  """The tree of a prediction; None where levels do not nest, and of a single label map."""
+  hierarchy = prediction.hierarchy
+  flat = hierarchy is not None and hierarchy.num_levels == 1 and not hierarchy.features
+  return None if flat else hierarchy
 
 
 def count_regions(labels: Integer[np.ndarray, "h w"]) -> int:
@@ -75,7 +76,7 @@ def _nearest(counts: Sequence[int], number: int) -> int:
   best = int(np.argmin(ratios))
   if ratios[best] > FACTOR:
     raise UserError(
-      f"No level has about {number} regions (there are {', '.join(map(str, counts))}), and there "
-      "is no tree to cut; ask for other numbers of regions."
+      f"No level has about {number} regions (there are {', '.join(map(str, counts))}), and no tree "
+      "says how to cut them; ask for other numbers of regions."
     )
   return best
