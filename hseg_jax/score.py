@@ -106,7 +106,7 @@ def score(
   examples = [
     _show(module, predicted, truths, options, photos, *each) for each in _pick(found["images"])
   ]
-  page = score_page.render(found, module.SCORES, module.LOWER, module.curves(tallies), examples)
+  page = score_page.render(found, module, module.curves(tallies), examples)
   _write(out, found, tallies, page)
   print(score_page.as_text(found["summary"]))
   print(f"{out / PAGE}")
@@ -212,11 +212,12 @@ def _pick(scores: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str, dic
     (name for name in scores if not math.isnan(scores[name][key])),
     key=lambda name: -scores[name][key],
   )
-  middle = max((len(ranked) - _EXAMPLES) // 2, _EXAMPLES)
+  number = min(_EXAMPLES, max(len(ranked) // 3, 1))
+  middle = (len(ranked) - number + 1) // 2
   places = {
-    "Best": ranked[:_EXAMPLES],
-    "Median": ranked[middle : middle + _EXAMPLES],
-    "Worst": ranked[max(len(ranked) - _EXAMPLES, middle + _EXAMPLES) :],
+    "Best": ranked[:number],
+    "Median": ranked[middle : middle + number] if len(ranked) > 2 else [],
+    "Worst": ranked[-number:] if len(ranked) > 1 else [],
   }
   return [(place, name, dict(scores[name])) for place, names in places.items() for name in names]
 

@@ -10,7 +10,8 @@ Each benchmark is a module with
   ids, or strengths in [0, 1];
 * `shape(truth)`: height and width of the image;
 * `SCORES`: what each score is, by the last part of its name. Larger is better, save for those in
-  `LOWER` and numbers of things. The first score of a summary ranks images.
+  `LOWER` and for numbers of things. The first score of a summary ranks images;
+* `TITLE` and `HEADLINES`, what a page says first: patterns of names.
 
 So the scores of an image, of a data set and of any resample of it come from the same lines.
 """

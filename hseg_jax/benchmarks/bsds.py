@@ -7,6 +7,7 @@ maps or over discrete levels.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy import ndimage
 
 from hseg_jax.benchmarks import Curve, scales
 from hseg_jax.errors import UserError
@@ -41,6 +42,8 @@ SCORES = {
   "num_regions": "regions of an image",
 }
 LOWER = ("vi_ods", "vi_ois", "vi")
+TITLE = "BSDS500"
+HEADLINES = ("covering_*", "pri_ods", "vi_ods", "boundary_f_*", "boundary_ap")
 
 
 def tally(
@@ -93,13 +96,15 @@ def tally(
 
 
 def summarize(tallies: Mapping[str, np.ndarray]) -> dict[str, float]:
-  """The scores of `SCORES`, where each optimum lies (`covering_ods_threshold`), and every level's.
+  """The scores of `SCORES`, and where one scale for all is best (`best_threshold/covering`).
+
+  Levels and cuts have scores of their own (`level_0/covering`).
 
   Args:
     tallies: of `tally`, stacked, `[n, ...]`.
   """
   unit, values = scales.axis(tallies)
-  found, levels = {}, {}
+  found, optima, levels = {}, {}, {}
   if "num_regions" in tallies:
     levels["num_regions"] = tallies["num_regions"].mean(axis=0)
   if "covered" in tallies:
@@ -108,9 +113,9 @@ def summarize(tallies: Mapping[str, np.ndarray]) -> dict[str, float]:
     found["covering_best"] = scores.covering_best
     found["pri_ods"], found["pri_ois"] = scores.rand_index_ods, scores.rand_index_ois
     found["vi_ods"], found["vi_ois"] = scores.variation_ods, scores.variation_ois
-    found[f"covering_ods_{unit}"] = values[scores.covering.argmax()]
-    found[f"pri_ods_{unit}"] = values[scores.rand_index.argmax()]
-    found[f"vi_ods_{unit}"] = values[scores.variation.argmin()]
+    optima["covering"] = values[scores.covering.argmax()]
+    optima["pri"] = values[scores.rand_index.argmax()]
+    optima["vi"] = values[scores.variation.argmin()]
     levels |= {"covering": scores.covering, "pri": scores.rand_index, "vi": scores.variation}
   if "recalled" in tallies:
     scores = bsds_boundaries.summarize(_images(bsds_boundaries.BoundaryCurve, tallies), values)
@@ -119,10 +124,11 @@ def summarize(tallies: Mapping[str, np.ndarray]) -> dict[str, float]:
     for name, point in (("ods", scores.ods), ("ois", scores.ois)):
       found[f"boundary_recall_{name}"] = point.recall
       found[f"boundary_precision_{name}"] = point.precision
-    found[f"boundary_f_ods_{unit}"] = scores.ods.threshold
+    optima["boundary_f"] = scores.ods.threshold
     total = np.maximum(scores.recall + scores.precision, 1e-12)
     levels["boundary_f"] = 2 * scores.recall * scores.precision / total
     levels |= {"boundary_recall": scores.recall, "boundary_precision": scores.precision}
+  found |= {f"best_{unit}/{name}": value for name, value in optima.items()}
   for i, place in enumerate(scales.named(tallies)):
     found |= {f"{place}/{name}": row[i] for name, row in levels.items()}
   return {name: float(value) for name, value in found.items()}
@@ -138,12 +144,12 @@ def curves(tallies: Mapping[str, np.ndarray]) -> dict[str, Curve]:
       unit, values = "regions", tallies["num_regions"].mean(axis=0)
     line = lambda name, row: Curve(unit, name, np.stack([values, row], axis=1))
     found["Covering by scale"] = line("covering", scores.covering)
-    found["Probabilistic Rand index by scale"] = line("PRI", scores.rand_index)
-    found["Variation of information by scale"] = line("VI, bits", scores.variation)
+    found["PRI by scale"] = line("PRI", scores.rand_index)
+    found["VI by scale"] = line("VI, bits", scores.variation)
   if "recalled" in tallies:
     scores = bsds_boundaries.summarize(_images(bsds_boundaries.BoundaryCurve, tallies), values)
     points = np.stack([scores.recall, scores.precision], axis=1)
-    found["Precision and recall of boundaries"] = Curve("recall", "precision", points)
+    found["Boundaries"] = Curve("recall", "precision", points)
   return found
 
 
@@ -168,12 +174,15 @@ def pictures(
     best = bsds_regions.count_levels(truth.segmentations, levels).covered.argmax()
     return found | {_title(levels[best]): levels[best]}
   if prediction.soft is not None:
-    return found | {"prediction": strength}
+    return found | {"boundaries": _drawing(strength)}
   values = contour_maps.spread_thresholds(thresholds or NUM_THRESHOLDS)
   best = bsds_regions.count_contours(truth.segmentations, strength, values).covered.argmax()
   cuts = contour_maps.cut(strength, values)
   labels = cuts.regions[best][cuts.labels]
-  return found | {_title(labels): labels, "contours": contour_maps.pixel_strength(strength)}
+  return found | {
+    _title(labels): labels,
+    "contours": _drawing(contour_maps.pixel_strength(strength)),
+  }
 
 
 def shape(truth: GroundTruth) -> tuple[int, int]:
@@ -203,6 +212,11 @@ def _strength(
   if tree is None:
     raise UserError("Thresholds want contour maps or trees; these levels do not nest.")
   return tree.boundaries().astype(np.float64)
+
+
+def _drawing(strength: np.ndarray) -> np.ndarray:
+  """Dark lines on white, wide enough to be seen when they are shrunk."""
+  return 1 - ndimage.maximum_filter(strength, 3)
 
 
 def _title(labels: np.ndarray) -> str:

@@ -29,6 +29,8 @@ SCORES = {
   "num_regions": "regions of an image",
 }
 LOWER = ("mae",)
+TITLE = "Figure and ground"
+HEADLINES = ("jaccard", "f_beta", "max_f_beta", "mae", "best_*_jaccard")
 
 
 def tally(

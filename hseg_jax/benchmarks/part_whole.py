@@ -36,6 +36,8 @@ SCORES = {
   "triplets_wholes": "share of pixel triplets that the tree resolves, across wholes",
 }
 LOWER = ()
+TITLE = "Parts and wholes"
+HEADLINES = ("*/nf_covering", "nested_share", "nh_covering")
 _TREE = tuple(SCORES)[-7:]
 
 

@@ -26,6 +26,8 @@ SCORES = {
   "iou": "IoU of the class",
 }
 LOWER = ()
+TITLE = "Semantic segmentation"
+HEADLINES = ("*miou", "pixel_accuracy", "*boundary_f")
 
 
 def tally(

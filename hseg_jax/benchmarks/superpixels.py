@@ -27,6 +27,8 @@ SCORES = {
   "num_segments": "segments of an image",
 }
 LOWER = ("under_segmentation_error", "pieces_per_segment", "num_segments")
+TITLE = "Superpixels"
+HEADLINES = tuple(SCORES)
 
 
 def tally(

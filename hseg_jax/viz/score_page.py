@@ -1,5 +1,6 @@
 """The report of scored predictions: scores, curves, the best and the worst images."""
 
+import fnmatch
 import html
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,8 @@ from jaxtyping import UInt8
 from hseg_jax.benchmarks import Curve
 from hseg_jax.viz import page, panels
 
+_SHORT = ("ods", "ois", "pri", "vi", "ap", "f", "iou", "miou", "mae", "nf", "nh")
+_COUNTS = ("num_regions", "num_segments", "num_objects", "best_level", "best_cut_regions")
 _SIDE = 320  # pixels of a picture's longer side
 
 _ISO = (0.2, 0.4, 0.6, 0.8)  # values of F along which lines are drawn
@@ -36,8 +39,7 @@ class Example(NamedTuple):
 
 def render(
   found: Mapping[str, Any],
-  descriptions: Mapping[str, str],
-  lower: Sequence[str],
+  benchmark: Any,
   curves: Mapping[str, Curve],
   examples: Sequence[Example],
 ) -> str:
@@ -45,12 +47,12 @@ def render(
 
   Args:
     found: what `scores.json` says.
-    descriptions: of the scores, by the last part of their names.
-    lower: scores of which less is better.
+    benchmark: the module among `benchmarks`.
     curves: by title.
     examples: images to show, those of one place side by side.
   """
   whole, tables = split(found["summary"])
+  lower = benchmark.LOWER
   first = next(iter(found["summary"]))
   facts = {
     "predictions": found["predictions"],
@@ -59,8 +61,8 @@ def render(
     "hseg_jax": found["version"],
   }
   sections = [
-    page.numbers({name.replace("_", " "): whole[name] for name in list(whole)[:8]}),
-    page.section("Scores", _note(lower, found["summary"]), _whole_table(whole, descriptions)),
+    page.numbers(_headlines(found["summary"], benchmark.HEADLINES)),
+    page.section("Scores", _note(lower, found["summary"]), _whole_table(whole, benchmark.SCORES)),
     page.section("In detail", "", "".join(_table(rows, lower) for rows in tables)),
     page.section("Curves", "Hover a point for its values.", _charts(curves)),
     page.section("Images", f"Ranked by {first}.", _examples(examples, first)),
@@ -68,7 +70,27 @@ def render(
     page.section("This report", "", f'<div class="card">{page.facts(facts)}</div>'),
   ]
   return page.render(
-    f"{found['benchmark']}: {found['num_images']} images", str(found["predictions"]), sections
+    f"{benchmark.TITLE}, {found['num_images']} images",
+    f"{found['predictions']} against {found['ground_truth']}",
+    sections,
+  )
+
+
+def _headlines(summary: Mapping[str, float], patterns: Sequence[str]) -> dict[str, float]:
+  fits = lambda name, pattern: (
+    name.count("/") == pattern.count("/") and fnmatch.fnmatchcase(name, pattern)
+  )
+  return {
+    _words(name): value
+    for name, value in summary.items()
+    if any(fits(name, pattern) for pattern in patterns)
+  }
+
+
+def _words(name: str) -> str:
+  """A score's name for people."""
+  return " ".join(
+    word.upper() if word in _SHORT else word for word in name.replace("/", " ").split("_")
   )
 
 
@@ -92,19 +114,25 @@ def split(
 def as_text(summary: Mapping[str, float]) -> str:
   """The scores as tables for a terminal."""
   whole, tables = split(summary)
-  grids = [[(name, say(value)) for name, value in whole.items()]] if whole else []
+  grids = [[(name, say(name, value)) for name, value in whole.items()]] if whole else []
   for rows in tables:
     columns = next(iter(rows.values()))
-    lines = [(place, *map(say, scores.values())) for place, scores in rows.items()]
+    lines = [
+      (place, *(say(f"{place}/{name}", value) for name, value in scores.items()))
+      for place, scores in rows.items()
+    ]
     grids.append([("", *columns), *lines])
   return "\n\n".join(map(_align, grids))
 
 
-def say(value: float) -> str:
-  """A score in few digits."""
+def say(name: str, value: float) -> str:
+  """A score in few digits, and fewer of numbers of things."""
   if math.isnan(value):
     return "–"
-  return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
+  if name.startswith("best_") and "/" in name:  # a threshold, a level, a number of regions
+    return f"{value:.4g}"
+  counted = name.rpartition("/")[2] in _COUNTS
+  return f"{value:.1f}" if counted or abs(value) >= 10 else f"{value:.4f}"
 
 
 def _align(grid: Sequence[Sequence[str]]) -> str:
@@ -136,7 +164,7 @@ def _whole_table(scores: Mapping[str, float], descriptions: Mapping[str, str]) -
   if not scores:
     return ""
   lines = "".join(
-    f"<tr><td>{html.escape(name)}</td><td><b>{say(value)}</b></td>"
+    f"<tr><td>{html.escape(name)}</td><td><b>{say(name, value)}</b></td>"
     f"<td>{html.escape(descriptions.get(name, ''))}</td></tr>"
     for name, value in scores.items()
   )
@@ -149,15 +177,17 @@ def _table(rows: Mapping[str, Mapping[str, float]], lower: Sequence[str]) -> str
   best = {}
   for name in columns:
     values = [row[name] for row in rows.values() if not math.isnan(row[name])]
-    if len(values) > 1 and not name.rpartition("/")[2].startswith("num_"):
+    if len(values) > 1 and name.rpartition("/")[2] not in _COUNTS:
       best[name] = (min if name in lower else max)(values)
   lines = [
-    f"<tr><td>{html.escape(place.replace('_', ' '))}</td>"
-    + "".join(_cell(say(row[name]), row[name] == best.get(name)) for name in columns)
+    f"<tr><td>{html.escape(_words(place))}</td>"
+    + "".join(
+      _cell(say(f"{place}/{name}", row[name]), row[name] == best.get(name)) for name in columns
+    )
     + "</tr>"
     for place, row in rows.items()
   ]
-  heads = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in ("", *columns))
+  heads = "".join(f"<th>{html.escape(_words(name))}</th>" for name in ("", *columns))
   return f'<div class="card table"><table><tr>{heads}</tr>{"".join(lines)}</table></div>'
 
 
@@ -172,10 +202,15 @@ def _charts(curves: Mapping[str, Curve]) -> str:
     if (curve.x_name, curve.y_name) == ("recall", "precision"):
       unit = dict(x_range=(0, 1), y_range=(0, 1), guides=[_iso_line(f) for f in _ISO])
     drawing = page.chart(
-      {"": curve.points.tolist()}, x_name=curve.x_name, y_name=curve.y_name, height=220, **unit
+      {"": curve.points.tolist()},
+      x_name=curve.x_name,
+      y_name=curve.y_name,
+      width=270,
+      height=220,
+      **unit,
     )
     cards.append(f'<div class="card"><h3>{html.escape(title)}</h3>{drawing}</div>')
-  return f'<div class="curves">{"".join(cards)}</div>' if cards else ""
+  return f'<div class="curves small">{"".join(cards)}</div>' if cards else ""
 
 
 def _iso_line(f: float) -> list[tuple[float, float]]:
@@ -202,8 +237,11 @@ def _example(example: Example, score: str) -> str:
     f"<figcaption>{html.escape(title)}</figcaption></figure>"
     for title, picture in pictures.items()
   )
-  head = f"{html.escape(example.name)} <span>{say(example.scores[score])}</span>"
-  return f'<div class="card example"><h3>{head}</h3><div class="row">{figures}</div></div>'
+  head = f"{html.escape(example.name)} <span>{say(score, example.scores[score])}</span>"
+  columns = f"across{2 if len(pictures) == 4 else len(pictures)}"
+  return (
+    f'<div class="card"><h3 class="score">{head}</h3><div class="{columns}">{figures}</div></div>'
+  )
 
 
 def _image_table(scores: Mapping[str, Mapping[str, float]]) -> str:
@@ -213,11 +251,11 @@ def _image_table(scores: Mapping[str, Mapping[str, float]]) -> str:
   order = sorted(scores, key=lambda name: -np.nan_to_num(scores[name][first], nan=-1))
   lines = "".join(
     f"<tr><td>{html.escape(name)}</td>"
-    + "".join(_cell(say(scores[name].get(column, math.nan))) for column in columns)
+    + "".join(_cell(say(column, scores[name].get(column, math.nan))) for column in columns)
     + "</tr>"
     for name in order
   )
-  heads = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in ("", *columns))
+  heads = "".join(f"<th>{html.escape(_words(name))}</th>" for name in ("", *columns))
   return (
     f'<details class="card"><summary>{len(scores)} images, best first</summary>'
     f"<table><tr>{heads}</tr>{lines}</table></details>"
