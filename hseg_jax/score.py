@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 
 import hseg_jax
-from hseg_jax import files, images, inputs, processes
+from hseg_jax import files as files_
+from hseg_jax import images, processes
 from hseg_jax.benchmarks import bsds, figure_ground, part_whole, semantic, superpixels
 from hseg_jax.errors import UserError
 from hseg_jax.progress import Progress
+from hseg_jax.scoring import image_names
 from hseg_jax.scoring import predictions as predictions_
 from hseg_jax.scoring import truths as truths_
 from hseg_jax.viz import score_page
@@ -85,7 +87,7 @@ def score(
   options = dict(options or {})
   if module is semantic:
     options = _name_classes(options, truths.class_names)
-  files.make_folder(out)
+  files_.make_folder(out)
   with Progress(len(names), "images") as progress:
     function = functools.partial(_tally, benchmark, predicted.read, truths.read, options)
     rows = processes.run(function, names, workers or processes.count_cores(), progress.advance)
@@ -187,7 +189,8 @@ def _find_photographs(
   """The image file of each name."""
   if folder is None:
     return {}
-  found = {each.name: each.path for each in inputs.find([folder])}
+  files = image_names.listing(folder, images.EXTENSIONS)
+  found = {name: pathlib.Path(folder, file) for file, name in image_names.name(files).items()}
   missing = [name for name in names if name not in found]
   if missing:
     raise UserError(f"{_lack(missing, 'photograph')} in {folder}; leave out --images.")
@@ -243,7 +246,7 @@ def _write(
   """Writes all three files, or none."""
   with contextlib.ExitStack() as stack:
     text, archive, html = (
-      stack.enter_context(files.whole(out / name)) for name in (SCORES, TALLIES, PAGE)
+      stack.enter_context(files_.whole(out / name)) for name in (SCORES, TALLIES, PAGE)
     )
     text.write_text(json.dumps(_plain(found), indent=1) + "\n", encoding="utf-8")
     with archive.open("wb") as file:

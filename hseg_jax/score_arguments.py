@@ -56,7 +56,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     "--size",
     dest=f"{_TRUTH}size",
     type=_count,
-    default=64,
     metavar="N",
     help="side of PartWorld's images (default 64)",
   )
