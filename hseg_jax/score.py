@@ -18,7 +18,7 @@ import numpy as np
 import hseg_jax
 from hseg_jax import files as files_
 from hseg_jax import images, processes
-from hseg_jax.benchmarks import bsds, figure_ground, part_whole, semantic, superpixels
+from hseg_jax.benchmarks import Tally, bsds, figure_ground, part_whole, semantic, superpixels
 from hseg_jax.errors import UserError
 from hseg_jax.progress import Progress
 from hseg_jax.scoring import image_names
@@ -138,7 +138,7 @@ def _tally(
   read_truth: Callable[[str], Any],
   options: Mapping[str, Any],
   name: str,
-) -> dict[str, np.ndarray]:
+) -> Tally:
   module = BENCHMARKS[benchmark]
   prediction, truth = read_prediction(name), read_truth(name)
   truths_.check_size(name, prediction.shape, module.shape(truth))

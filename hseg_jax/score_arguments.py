@@ -32,7 +32,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     bsds,
     "scores",
     type=_parts,
-    default=("regions", "boundaries"),
     metavar="A,B",
     help="regions, which are quick, boundaries, which are slow, or both (default)",
   )

@@ -21,6 +21,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+Tally = dict[str, np.ndarray | float | int]
+
 
 class Curve(NamedTuple):
   """A line on a page.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import ndimage
 
-from hseg_jax.benchmarks import Curve, scales
+from hseg_jax.benchmarks import Curve, Tally, scales
 from hseg_jax.errors import UserError
 from hseg_jax.scoring import bsds_boundaries, bsds_regions, contour_maps
 from hseg_jax.scoring.bsds_files import GroundTruth
@@ -50,16 +50,17 @@ def tally(
   prediction: Prediction,
   truth: GroundTruth,
   *,
-  scores: Sequence[str] = PARTS,
+  scores: Sequence[str] | None = None,
   thresholds: int | None = None,
   regions: Sequence[int] = (),
-) -> dict[str, np.ndarray]:
+) -> Tally:
   """Counts of one image at k scales.
 
   Args:
     prediction: a contour map, a boundary map, a tree or levels.
     truth: what the annotators drew.
-    scores: which of `PARTS` to compute; a boundary map has no regions.
+    scores: which of `PARTS` to compute. None stands for both, or for those of boundaries where the
+      prediction is a boundary map.
     thresholds: how many, evenly spread. None takes `NUM_THRESHOLDS` of contour and boundary maps,
       and the levels of anything else; a number also cuts a tree's contour map,
       `Hierarchy.boundaries`.
@@ -73,6 +74,7 @@ def tally(
     UserError: the prediction is not of a kind that the options need.
   """
   strength = _strength(prediction, thresholds, regions)
+  scores = scores or PARTS[prediction.soft is not None :]
   if strength is None:
     levels = scales.select(prediction, regions)
     found = scales.label(len(levels), regions)
@@ -157,7 +159,7 @@ def pictures(
   prediction: Prediction,
   truth: GroundTruth,
   *,
-  scores: Sequence[str] = PARTS,
+  scores: Sequence[str] | None = None,
   thresholds: int | None = None,
   regions: Sequence[int] = (),
 ) -> dict[str, np.ndarray]:

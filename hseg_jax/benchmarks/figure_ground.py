@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool
 
-from hseg_jax.benchmarks import Curve, mean, scales
+from hseg_jax.benchmarks import Curve, Tally, mean, scales
 from hseg_jax.errors import UserError
 from hseg_jax.scoring import figure_ground, part_whole
 from hseg_jax.scoring.predictions import Prediction
@@ -41,7 +41,7 @@ def tally(
   value: float | None = None,
   rescale: bool = False,
   regions: Sequence[int] = (),
-) -> dict[str, np.ndarray]:
+) -> Tally:
   """Scores of one image.
 
   Args:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from hseg_jax.benchmarks import Curve, mean, scales
+from hseg_jax.benchmarks import Curve, Tally, mean, scales
 from hseg_jax.scoring import nesting, part_whole
 from hseg_jax.scoring.part_truths import PartTruth
 from hseg_jax.scoring.predictions import Prediction
@@ -41,9 +41,7 @@ HEADLINES = ("*/nf_covering", "nested_share", "nh_covering")
 _TREE = tuple(SCORES)[-7:]
 
 
-def tally(
-  prediction: Prediction, truth: PartTruth, *, regions: Sequence[int] = ()
-) -> dict[str, np.ndarray]:
+def tally(prediction: Prediction, truth: PartTruth, *, regions: Sequence[int] = ()) -> Tally:
   """Counts of one image at k scales, for t levels of the truth.
 
   Args:

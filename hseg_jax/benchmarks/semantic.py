@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int, Integer
 
-from hseg_jax.benchmarks import Curve, mean
+from hseg_jax.benchmarks import Curve, Tally, mean
 from hseg_jax.errors import UserError
 from hseg_jax.scoring import semantic
 from hseg_jax.scoring.predictions import Prediction
@@ -37,7 +37,7 @@ def tally(
   class_names: Sequence[str],
   ignore: int = 255,
   tolerance: float = TOLERANCE,
-) -> dict[str, np.ndarray]:
+) -> Tally:
   """Counts of one image by class.
 
   Args:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hseg_jax.benchmarks import Curve, mean, scales
+from hseg_jax.benchmarks import Curve, Tally, mean, scales
 from hseg_jax.errors import UserError
 from hseg_jax.scoring import superpixels
 from hseg_jax.scoring.bsds_files import GroundTruth
@@ -33,7 +33,7 @@ HEADLINES = tuple(SCORES)
 
 def tally(
   prediction: Prediction, truth: GroundTruth, *, level: int = 0, tolerance: float = TOLERANCE
-) -> dict[str, np.ndarray]:
+) -> Tally:
   """All scores of one image, scalars.
 
   Args:
@@ -47,7 +47,9 @@ def tally(
   """
   labels = _level(prediction, level)
   pixels = tolerance * float(np.hypot(*labels.shape))
-  found = [superpixels.score(each, labels, pixels) for each in truth.segmentations]
+  found = [
+    superpixels.score(each, labels, pixels) for each in truth.segmentations if each.max() >= 0
+  ]
   return {
     name: np.array(mean(np.array([getattr(each, name) for each in found], float)))
     for name in SCORES

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-Points = Sequence[tuple[float | int, float | int]]
+Points = Sequence[Sequence[float | int]]  # of x and y
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 8, 20  # margins of a chart, in its own units
 _COLORS = 6  # of lines, in the style

@@ -142,7 +142,8 @@ def paint(
   ids, index = np.unique(values, return_inverse=True)
   colors = _oklch(0.55 + 0.3 * (ids * _SILVER % 1), ids * _GOLDEN % 1)
   colors[ids < 0] = _BLANK
-  return _outline(colors[index.reshape(values.shape)], values, 0.85)
+  index = index.reshape(values.shape)
+  return _outline(colors[index], index, 0.85)
 
 
 def encode(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
