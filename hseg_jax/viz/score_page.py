@@ -57,7 +57,7 @@ def render(
   facts = {
     "predictions": found["predictions"],
     "ground truth": found["ground_truth"],
-    **{name.replace("_", " "): _option(value) for name, value in found["options"].items()},
+    **{_words(name): _option(value) for name, value in found["options"].items() if value},
     "hseg_jax": found["version"],
   }
   sections = [
@@ -65,7 +65,7 @@ def render(
     page.section("Scores", _note(lower, found["summary"]), _whole_table(whole, benchmark.SCORES)),
     page.section("In detail", "", "".join(_table(rows, lower) for rows in tables)),
     page.section("Curves", "Hover a point for its values.", _charts(curves)),
-    page.section("Images", f"Ranked by {first}.", _examples(examples, first)),
+    page.section("Images", f"Ranked by {_words(first)}.", _examples(examples, first)),
     page.section("All images", "", _image_table(found["images"])),
     page.section("This report", "", f'<div class="card">{page.facts(facts)}</div>'),
   ]
@@ -147,16 +147,14 @@ def _align(grid: Sequence[Sequence[str]]) -> str:
 
 
 def _option(value: Any) -> str:
-  if isinstance(value, list | tuple):
-    return ", ".join(map(str, value)) or "none"
-  return "as usual" if value is None else str(value)
+  return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _note(lower: Sequence[str], summary: Mapping[str, float]) -> str:
   less = [name for name in summary if name in lower]
   if not less:
     return "Larger is better."
-  return f"Larger is better, but for {', '.join(less)}."
+  return f"Larger is better, but for {', '.join(map(_words, less))}."
 
 
 def _whole_table(scores: Mapping[str, float], descriptions: Mapping[str, str]) -> str:
