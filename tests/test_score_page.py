@@ -20,6 +20,8 @@ SUMMARY = {
   "level_1/num_regions": 8.0,
   "level_1/good": 0.5,
   "level_1/mae": 0.375,
+  "level_0/nowhere": math.nan,
+  "level_1/nowhere": math.nan,
 }
 BENCHMARK = types.SimpleNamespace(
   TITLE="Test <1>", SCORES={"good_ods": "how good & so"}, LOWER=("mae",), HEADLINES=("good_*",)
@@ -60,7 +62,7 @@ def test_page_is_whole_and_needs_nothing_but_itself():
   expected += "but for MAE", "regions 4, 2", "b< 0.5000", "Worst", "Ranked by good ODS"
   for said in expected:
     assert said in words, said
-  assert "None" not in words and "nan" not in words.lower()
+  assert "None" not in words and "nowhere" not in words and "nan" not in words.lower()
 
 
 def test_the_best_of_each_column_is_bold():
@@ -83,7 +85,7 @@ def test_images_are_listed_best_first():
 
 def test_a_terminal_gets_tables():
   lines = score_page.as_text(SUMMARY).splitlines()
-  assert lines[:3] == ["good_ods  0.7500", "mae       0.5000", "unknown        –"]
+  assert lines[:3] == ["good_ods  0.7500", "mae       0.5000", ""]
   assert lines[-3:] == [
     "         num_regions    good     mae",
     "level_0         64.0  0.2500  0.1250",

@@ -66,7 +66,7 @@ def render(
     page.section("In detail", "", "".join(_table(rows, lower) for rows in tables)),
     page.section("Curves", "Hover a point for its values.", _charts(curves)),
     page.section("Images", f"Ranked by {_words(first)}.", _examples(examples, first)),
-    page.section("All images", "", _image_table(found["images"])),
+    page.section("All images", "", _image_table(found["images"], [first, *whole])),
     page.section("This report", "", f'<div class="card">{page.facts(facts)}</div>'),
   ]
   return page.render(
@@ -97,18 +97,31 @@ def _words(name: str) -> str:
 def split(
   summary: Mapping[str, float],
 ) -> tuple[dict[str, float], list[dict[str, dict[str, float]]]]:
-  """Scores without a place, and those with one (`PLACE/SCORE`) as tables of places by scores."""
+  """Scores without a place, and those with one (`PLACE/SCORE`) as tables of places by scores.
+
+  What is known nowhere, as the nesting of what is no tree, is left out.
+  """
   whole, rows = {}, {}
   for name, value in summary.items():
     place, slash, score = name.partition("/")
     if slash:
       rows.setdefault(place, {})[score] = value
-    else:
+    elif not math.isnan(value):
       whole[name] = value
   tables: dict[tuple[str, ...], dict[str, dict[str, float]]] = {}
   for place, scores in rows.items():  # places with the same scores share a table
     tables.setdefault(tuple(scores), {})[place] = scores
-  return whole, list(tables.values())
+  return whole, [_known(rows) for rows in tables.values()]
+
+
+def _known(rows: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+  """The columns of a table in which there is something."""
+  columns = [
+    name
+    for name in next(iter(rows.values()))
+    if not all(math.isnan(row[name]) for row in rows.values())
+  ]
+  return {place: {name: row[name] for name in columns} for place, row in rows.items()}
 
 
 def as_text(summary: Mapping[str, float]) -> str:
@@ -242,10 +255,9 @@ def _example(example: Example, score: str) -> str:
   )
 
 
-def _image_table(scores: Mapping[str, Mapping[str, float]]) -> str:
-  """Every image with its scores, folded away."""
-  first = next(iter(next(iter(scores.values()))))
-  columns = dict.fromkeys([first, *split(next(iter(scores.values())))[0]])
+def _image_table(scores: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:
+  """Every image with these scores, the first of which ranks them; folded away."""
+  first, columns = columns[0], list(dict.fromkeys(columns))
   order = sorted(scores, key=lambda name: -np.nan_to_num(scores[name][first], nan=-1))
   lines = "".join(
     f"<tr><td>{html.escape(name)}</td>"
