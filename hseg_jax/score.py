@@ -99,11 +99,7 @@ def score(
     "ground_truth": str(ground_truth),
     "num_images": len(names),
     "version": hseg_jax.__version__,
-    "summary": module.summarize(tallies),
-    "images": {
-      name: module.summarize({key: rows[i : i + 1] for key, rows in tallies.items()})
-      for i, name in enumerate(names)
-    },
+    **_summarize(module, names, tallies),
   }
   examples = [
     _show(module, predicted, truths, options, photos, *each) for each in _pick(found["images"])
@@ -146,6 +142,17 @@ def _tally(
     return module.tally(prediction, truth, **options)
   except UserError as error:
     raise UserError(f"{name}: {error}") from error
+
+
+def _summarize(
+  module: Any, names: Sequence[str], tallies: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+  """The scores of the data set and of each image."""
+  single = lambda i: {key: rows[i : i + 1] for key, rows in tallies.items()}
+  return {
+    "summary": module.summarize(tallies),
+    "images": {name: module.summarize(single(i)) for i, name in enumerate(names)},
+  }
 
 
 def _check_results(out: pathlib.Path, force: bool) -> None:
@@ -248,16 +255,16 @@ def _write(
     text, archive, html = (
       stack.enter_context(files_.whole(out / name)) for name in (SCORES, TALLIES, PAGE)
     )
-    text.write_text(json.dumps(_plain(found), indent=1) + "\n", encoding="utf-8")
+    text.write_text(json.dumps(plain(found), indent=1) + "\n", encoding="utf-8")
     with archive.open("wb") as file:
       np.savez_compressed(file, names=np.array(list(found["images"])), **tallies)
     html.write_text(page, encoding="utf-8")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
   """The same for json: null where a score is not known."""
   if isinstance(value, Mapping):
-    return {key: _plain(item) for key, item in value.items()}
+    return {key: plain(item) for key, item in value.items()}
   if isinstance(value, list | tuple):
-    return [_plain(item) for item in value]
+    return [plain(item) for item in value]
   return None if isinstance(value, float) and math.isnan(value) else value

@@ -10,92 +10,16 @@ _OPTION, _TRUTH = "option.", "truth."
 def add(parser: argparse.ArgumentParser) -> None:
   """Adds a command for each benchmark."""
   commands = parser.add_subparsers(required=True, metavar="BENCHMARK", dest="benchmark")
-
-  def command(name: str, help: str) -> Any:
+  for name, fill, help in (
+    ("bsds", _add_bsds, "Regions and boundaries against several annotators (BSDS500)."),
+    ("superpixels", _add_superpixels, "One fine segmentation against borders people drew."),
+    ("part-whole", _add_part_whole, "Objects and their parts, and whether parts nest in wholes."),
+    ("semantic", _add_semantic, "Class maps against class maps."),
+    ("figure-ground", _add_figure_ground, "Soft maps, masks or regions against figures."),
+  ):
     sub = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
     _add_common(sub)
-    return sub
-
-  def option(sub: Any, name: str, **options: Any) -> None:
-    sub.add_argument(f"--{name}", dest=_OPTION + name.replace("-", "_"), **options)
-
-  regions = dict(
-    type=_counts,
-    default=(),
-    metavar="A,B,...",
-    help="score cuts into so many regions, or levels of about so many where there is no tree",
-  )
-  tolerance = dict(type=_share, metavar="SHARE", help="of the diagonal, for boundaries to agree")
-
-  bsds = command("bsds", "Regions and boundaries against several annotators (BSDS500).")
-  option(
-    bsds,
-    "scores",
-    type=_parts,
-    metavar="A,B",
-    help="regions, which are quick, boundaries, which are slow, or both (default)",
-  )
-  option(
-    bsds,
-    "thresholds",
-    type=_count,
-    metavar="N",
-    help="of contour maps (default 99); also cuts the contour maps of hierarchies",
-  )
-  option(bsds, "regions", **regions)
-  bsds.add_argument("--soft", action="store_true", help="images are maps of boundary strength")
-
-  superpixels = command("superpixels", "One fine segmentation against borders people drew.")
-  option(superpixels, "level", type=int, default=0, metavar="L", help="0 = finest (default)")
-  option(superpixels, "tolerance", default=0.0025, **tolerance)
-
-  part_whole = command("part-whole", "Objects and their parts, and whether parts nest in wholes.")
-  option(part_whole, "regions", **regions)
-  part_whole.add_argument(
-    "--size",
-    dest=f"{_TRUTH}size",
-    type=_count,
-    metavar="N",
-    help="side of PartWorld's images (default 64)",
-  )
-
-  semantic = command("semantic", "Class maps against class maps.")
-  option(semantic, "num-classes", type=_count, metavar="N", help="if the ground truth has no names")
-  option(
-    semantic, "ignore", type=int, default=255, metavar="ID", help="counts nowhere (default 255)"
-  )
-  option(semantic, "tolerance", default=0.0075, **tolerance)
-  semantic.add_argument(
-    "--level",
-    dest=f"{_TRUTH}level",
-    metavar="NAME",
-    help="of a ground truth of parts, the one with the classes",
-  )
-
-  figure = command("figure-ground", "Soft maps, masks or regions against masks of figures.")
-  figure.add_argument("--soft", action="store_true", help="images are strengths, not ids")
-  option(
-    figure,
-    "threshold",
-    choices=("mass", "adaptive", "fixed"),
-    default="mass",
-    help="how a soft map becomes a mask (default mass)",
-  )
-  option(
-    figure,
-    "value",
-    type=float,
-    metavar="X",
-    help="share of the mass to keep (default 0.6), or the fixed threshold (0.5)",
-  )
-  option(figure, "rescale", action="store_true", help="bring each soft map to [0, 1] first")
-  option(figure, "regions", **regions)
-  figure.add_argument(
-    "--binary-masks",
-    dest=f"{_TRUTH}binary_masks",
-    action="store_true",
-    help="masks are 0 and 255 = figure, not classes and 255 = void",
-  )
+    fill(sub)
 
 
 def keywords(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -118,6 +42,63 @@ def _add_common(sub: argparse.ArgumentParser) -> None:
   sub.add_argument("--allow-missing", action="store_true", help="score what both sides have")
   sub.add_argument("--workers", type=_count, metavar="N", help="processes; one a core if not given")
   sub.add_argument("--force", action="store_true", help="overwrite")
+
+
+def _add_bsds(sub: argparse.ArgumentParser) -> None:
+  what = "regions, which are quick, boundaries, which are slow, or both (default)"
+  _add_option(sub, "scores", type=_parts, metavar="A,B", help=what)
+  what = "of contour maps (default 99); also cuts the contour maps of hierarchies"
+  _add_option(sub, "thresholds", type=_count, metavar="N", help=what)
+  _add_regions(sub)
+  sub.add_argument("--soft", action="store_true", help="images are maps of boundary strength")
+
+
+def _add_superpixels(sub: argparse.ArgumentParser) -> None:
+  _add_option(sub, "level", type=int, default=0, metavar="L", help="0 = finest (default)")
+  _add_tolerance(sub, 0.0025)
+
+
+def _add_part_whole(sub: argparse.ArgumentParser) -> None:
+  _add_regions(sub)
+  what = "side of PartWorld's images (default 64)"
+  sub.add_argument("--size", dest=f"{_TRUTH}size", type=_count, metavar="N", help=what)
+
+
+def _add_semantic(sub: argparse.ArgumentParser) -> None:
+  what = "if the ground truth has no names"
+  _add_option(sub, "num-classes", type=_count, metavar="N", help=what)
+  what = "counts nowhere (default 255)"
+  _add_option(sub, "ignore", type=int, default=255, metavar="ID", help=what)
+  _add_tolerance(sub, 0.0075)
+  what = "of a ground truth of parts, the one with the classes (default the finest)"
+  sub.add_argument("--level", dest=f"{_TRUTH}level", metavar="NAME", help=what)
+
+
+def _add_figure_ground(sub: argparse.ArgumentParser) -> None:
+  sub.add_argument("--soft", action="store_true", help="images are strengths, not ids")
+  ways = ("mass", "adaptive", "fixed")
+  what = "how a soft map becomes a mask (default mass)"
+  _add_option(sub, "threshold", choices=ways, default="mass", help=what)
+  what = "share of the mass to keep (default 0.6), or the fixed threshold (0.5)"
+  _add_option(sub, "value", type=float, metavar="X", help=what)
+  _add_option(sub, "rescale", action="store_true", help="bring each soft map to [0, 1] first")
+  _add_regions(sub)
+  what = "masks are 0 and 255 = figure, not classes and 255 = void"
+  sub.add_argument("--binary-masks", dest=f"{_TRUTH}binary_masks", action="store_true", help=what)
+
+
+def _add_regions(sub: argparse.ArgumentParser) -> None:
+  what = "score cuts into so many regions, or levels of about so many where there is no tree"
+  _add_option(sub, "regions", type=_counts, default=(), metavar="A,B,...", help=what)
+
+
+def _add_tolerance(sub: argparse.ArgumentParser, default: float) -> None:
+  what = f"of the diagonal, for boundaries to agree (default {default})"
+  _add_option(sub, "tolerance", type=_share, default=default, metavar="SHARE", help=what)
+
+
+def _add_option(sub: argparse.ArgumentParser, name: str, **options: Any) -> None:
+  sub.add_argument(f"--{name}", dest=_OPTION + name.replace("-", "_"), **options)
 
 
 def _count(text: str) -> int:

@@ -86,6 +86,8 @@ def test_trees_are_cut_and_judged():
   regions = [objects.best_cut(table) for i, table in enumerate(cuts) if i != 2]
   assert found["parts/best_cut_regions"] == pytest.approx(np.mean(regions))
   assert 0 <= found["nested_share"] <= 1 and found["nested_iou"] <= found["parts/nf_covering"]
+  mixed = part_whole.summarize(tallies | {"is_tree": np.array([True, True, False, True])})
+  assert np.isnan(mixed["nested_share"])
   curve = part_whole.curves(tallies)["Found at an IoU, share: parts"].points
   assert curve[0].tolist() == [0, 1] and (np.diff(curve[:, 1]) <= 0).all()
 

@@ -54,7 +54,7 @@ def tally(prediction: Prediction, truth: PartTruth, *, regions: Sequence[int] = 
     `num_objects [t]`; `iou [t, k]`, the sum over objects of the best IoU at a scale, and
     `best_iou [t]` at any; `histogram [t, 20]` of the latter; `level_iou`, `best_level`, `cut_iou`
     and `best_cut`, `[t]`, the sum at the image's best scale and best cut, and which those are;
-    `mask_iou [t]` of overlapping masks; scalars of nesting.
+    `mask_iou [t]` of overlapping masks; scalars of nesting, and `is_tree`.
   """
   levels = scales.select(prediction, regions)
   found = scales.label(len(levels), regions)
@@ -84,7 +84,8 @@ def summarize(tallies: Mapping[str, np.ndarray]) -> dict[str, float]:
     found[f"{name}/best_cut_regions"] = mean(tallies["best_cut"][shown, i])
     found[f"{name}/best_mask_iou"] = best("mask_iou")[1]
     found[f"{name}/num_objects"] = count.mean()
-  found |= {name: mean(tallies[name]) for name in _TREE}
+  trees = tallies["is_tree"].all()  # scores of some images only would mislead
+  found |= {name: mean(tallies[name]) if trees else np.nan for name in _TREE}
   for k, place in enumerate(scales.named(tallies)):
     found[f"{place}/num_regions"] = tallies["num_regions"][:, k].mean()
     for i, name in enumerate(names):
@@ -161,7 +162,7 @@ def _judge_tree(prediction: Prediction, truth: PartTruth) -> dict[str, float]:
   """Scores of nesting; NaN without a tree."""
   tree, parts, wholes = scales.tree(prediction), truth.levels[0], truth.levels[-1]
   if tree is None:
-    return dict.fromkeys(_TREE, np.nan)
+    return dict.fromkeys(_TREE, np.nan) | {"is_tree": False}
   matched = nesting.match(wholes, parts, tree)
   resolved = nesting.triplets(wholes, parts, tree)
   return {
@@ -172,6 +173,7 @@ def _judge_tree(prediction: Prediction, truth: PartTruth) -> dict[str, float]:
     "purity_wholes": nesting.dendrogram_purity(wholes, tree),
     "triplets_parts": resolved.parts,
     "triplets_wholes": resolved.wholes,
+    "is_tree": True,
   }
 
 

@@ -57,7 +57,7 @@ def render(
   facts = {
     "predictions": found["predictions"],
     "ground truth": found["ground_truth"],
-    **{_words(name): _option(value) for name, value in found["options"].items() if value},
+    **{_words(name): say_option(value) for name, value in found["options"].items() if value},
     "hseg_jax": found["version"],
   }
   sections = [
@@ -159,7 +159,8 @@ def _align(grid: Sequence[Sequence[str]]) -> str:
   )
 
 
-def _option(value: Any) -> str:
+def say_option(value: Any) -> str:
+  """An option's value for people."""
   return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
