@@ -13,6 +13,9 @@ SUMMARY = {
   "good_ods": 0.75,
   "mae": 0.5,
   "unknown": math.nan,
+  "good_unknown": math.nan,
+  "objects/found": 0.5,
+  "parts/found": 0.25,
   "best_level/good": 1.0,
   "level_0/num_regions": 64.0,
   "level_0/good": 0.25,
@@ -24,7 +27,10 @@ SUMMARY = {
   "level_1/nowhere": math.nan,
 }
 BENCHMARK = types.SimpleNamespace(
-  TITLE="Test <1>", SCORES={"good_ods": "how good & so"}, LOWER=("mae",), HEADLINES=("good_*",)
+  TITLE="Test <1>",
+  SCORES={"good_ods": "how good & so"},
+  LOWER=("mae",),
+  HEADLINES=("good_*", "objects/*"),
 )
 FOUND = {
   "num_images": 2,
@@ -58,7 +64,13 @@ def test_page_is_whole_and_needs_nothing_but_itself():
   assert all(link.startswith("data:image/png;") for link in page.links)
   assert "url(" not in text and "<script" not in text and "prefers-color-scheme: dark" in text
   words = " ".join(page.text.split())
-  expected = "Test <1>, 2 images", "p<q> against truth", "how good & so", "0.750 good ODS"
+  expected = (
+    "Test <1>, 2 images",
+    "p<q> against truth",
+    "how good & so",
+    "0.750 good ODS",
+    "0.500 objects found",
+  )
   expected += "but for MAE", "regions 4, 2", "b< 0.5000", "Worst", "Ranked by good ODS"
   for said in expected:
     assert said in words, said
@@ -71,6 +83,7 @@ def test_the_best_of_each_column_is_bold():
   assert row("level 1").endswith("<td>8.0</td><td><b>0.5000</b></td><td>0.3750</td>")
   assert row("level 0").endswith("<td>64.0</td><td>0.2500</td><td><b>0.1250</b></td>")
   assert row("best level").endswith("<td>1</td>")
+  assert row("objects").endswith("<td>0.5000</td>")  # no scale of the same thing as parts
 
 
 def test_only_precision_and_recall_have_lines_of_equal_f():

@@ -120,10 +120,10 @@ def pictures(
     (truth.levels[0], truth.level_names[0]),
     (truth.levels[-1], truth.level_names[-1]),
   ):
-    found[f"truth: {name}"] = labels
+    found[f"truth: {name}"] = np.where(labels == 0, -1, labels)
     ious = np.stack([part_whole.best_ious(labels, level) for level in levels])
     best = levels[part_whole.best_level(ious)]
-    found[f"best for {name}: {scales.count_regions(best)}"] = best
+    found[f"for {name}: {scales.count_regions(best)}"] = best
   return found
 
 

@@ -83,14 +83,14 @@ def _headlines(summary: Mapping[str, float], patterns: Sequence[str]) -> dict[st
   return {
     _words(name): value
     for name, value in summary.items()
-    if any(fits(name, pattern) for pattern in patterns)
+    if not math.isnan(value) and any(fits(name, pattern) for pattern in patterns)
   }
 
 
 def _words(name: str) -> str:
   """A score's name for people."""
   return " ".join(
-    word.upper() if word in _SHORT else word for word in name.replace("/", " ").split("_")
+    word.upper() if word in _SHORT else word for word in name.replace("/", "_").split("_")
   )
 
 
@@ -184,12 +184,13 @@ def _whole_table(scores: Mapping[str, float], descriptions: Mapping[str, str]) -
 
 
 def _table(rows: Mapping[str, Mapping[str, float]], lower: Sequence[str]) -> str:
-  """Places down, scores across, the best of a column bold."""
+  """Places down, scores across, the best of a column bold where the places are scales."""
   columns = list(next(iter(rows.values())))
   best = {}
+  scales = all(place.startswith(("level_", "regions_")) for place in rows)
   for name in columns:
     values = [row[name] for row in rows.values() if not math.isnan(row[name])]
-    if len(values) > 1 and name.rpartition("/")[2] not in _COUNTS:
+    if scales and len(values) > 1 and name.rpartition("/")[2] not in _COUNTS:
       best[name] = (min if name in lower else max)(values)
   lines = [
     f"<tr><td>{html.escape(_words(place))}</td>"
