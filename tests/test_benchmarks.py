@@ -60,7 +60,12 @@ PERFECT = {
   "part-whole": {
     **{"parts/nf_covering": 1, "parts/mean_best_iou": 1, "parts/best_level_iou": 1},
     **{"parts/best_level": 0, "parts/best_cut_iou": 1, "parts/best_cut_regions": 5},
-    **{"objects/nf_covering": 1, "objects/best_level": 1, "objects/best_cut_regions": 3},
+    **{
+      "objects/nf_covering": 1,
+      "objects/best_level": 1,
+      "objects/best_level_iou": 1,
+      "objects/best_cut_regions": 3,
+    },
     **{"parts/num_objects": 4, "objects/num_objects": 2, "level_1/objects/nf_covering": 1},
     **{"nested_share": 1, "nested_iou": 1, "nh_covering": 1, "purity_parts": 1},
     **{"purity_wholes": 1, "triplets_parts": 1, "triplets_wholes": 1},

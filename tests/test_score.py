@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from hseg_jax import cli, processes, score
+from hseg_jax.data.partworld import PartWorld
 from hseg_jax.hierarchy import Hierarchy
 from hseg_jax.scoring import contour_maps
 
@@ -96,6 +97,52 @@ def test_other_ids_change_nothing(data):
     write(path, (37 * np.asarray(Image.open(path)).astype(int) + 11) % 256)
   after = run(data, "--force")[0]
   assert before["summary"] == pytest.approx(after["summary"], abs=1e-12)
+
+
+def test_superpixels_are_scored_at_a_level(data):
+  found = run(data, "--level", "1", "--tolerance", "0.1", benchmark="superpixels")[0]
+  assert found["options"] == {"level": 1, "tolerance": 0.1}
+  assert found["images"]["a"]["num_segments"] == len(np.unique(draw(0) // 3))
+
+
+def test_classes_are_scored(data, capsys):
+  (data / "truth").rename(data / "annotators")
+  for i, name in enumerate(NAMES):
+    write(data / f"truth/{name}.png", np.where(draw(i) == 5, 255, draw(i)))
+  options = dict(benchmark="semantic", predictions="levels/fine")
+  assert "give --num-classes" in refused(capsys, *arguments(data, **options))
+  found = run(data, "--num-classes", "6", **options)[0]
+  assert found["images"]["a"]["miou"] == found["images"]["a"]["pixel_accuracy"] == 1
+  assert found["summary"]["miou"] < 1 and found["summary"]["class_3/iou"] <= 1
+  said = refused(
+    capsys, *arguments(data, "--num-classes", "3", "--workers", "1", "--force", **options)
+  )
+  assert "a: The truth has the label" in said
+
+
+def test_figures_are_scored(data):
+  (data / "truth").rename(data / "annotators")
+  for i, name in enumerate(NAMES):
+    write(data / f"truth/{name}.png", 255 * (draw(i) > 2))
+    write(data / f"soft/{name}.npy", draw(i) / 7.0 - 2)
+  options = ["--soft", "--rescale", "--binary-masks", "--threshold", "fixed", "--value", "0.55"]
+  found = run(data, *options, benchmark="figure-ground", predictions="soft")[0]
+  assert found["summary"]["jaccard"] == found["summary"]["max_f_beta"] == 1
+  assert found["summary"]["mae"] > 0 and found["options"]["binary_masks"] is True
+  found = run(data, "--binary-masks", "--force", benchmark="figure-ground")[0]
+  assert found["images"]["a"]["best_union_jaccard"] == 1
+
+
+def test_parts_of_drawn_objects_are_scored(tmp_path):
+  for i in range(2):
+    truth = PartWorld("val", size=32, num_examples=2)[i]
+    write(tmp_path / f"levels/fine/val_{i:05d}.png", truth["parts"])
+    write(tmp_path / f"levels/coarse/val_{i:05d}.png", truth["object"])
+  words = arguments(tmp_path, "--size", "32", "--workers", "1", benchmark="part-whole")
+  words[words.index("--ground-truth") + 1] = "partworld:val[:2]"
+  assert cli.main(words) == 0
+  found = json.loads((tmp_path / "out/scores.json").read_text())["summary"]
+  assert found["parts/nf_covering"] == found["objects/nf_covering"] == found["nested_share"] == 1
 
 
 @pytest.mark.parametrize(
