@@ -22,6 +22,8 @@ def test_a_line_spans_its_frame():
   assert 0 < x0 < x1 < 320 and 0 < y1 < y0 < 150
   assert [text.text for text in svg.findall("text")][-2:] == ["8", "10"]
   assert svg.find("circle/title").text == "step 0: 1"
+  later = parse({"": [(5, 1.0), (15, 3.0)]})
+  assert places(later.find("polyline")) == places(svg.find("polyline"))
   for points in ([(0, 2.0)], [(0, 0.0), (1, 0.0)], [(0, float("inf"))], []):
     parse({"": points})
 
