@@ -34,6 +34,7 @@ def test_axes_have_names_and_ends():
   svg = parse(lines, x_name="recall", y_name="precision", guides=[[(0, 1), (1, 0)]], **ends)
   guide, first, second = svg.findall("polyline")
   (left, top), (right, bottom) = places(guide)
+  assert top == 8 and right == 308  # the frame's own ends
   assert places(second) == [(left, bottom), (right, top)]
   x, y = places(first)[0]
   assert x == pytest.approx(left + 0.2 * (right - left), abs=0.1)
