@@ -74,8 +74,16 @@ def _segment(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
   from hseg_jax import segment_files
 
   del overrides
+  segmenter = _find_method(arguments)
+  if not getattr(segmenter, "nests", True):
+    for option in ("regions", "html", "superpixels"):
+      if getattr(arguments, option):
+        raise UserError(f"--{option} is for levels that nest; those of this method do not.")
+    images, out, size = arguments.images, arguments.out, arguments.batch_size
+    segment_files.segment_flat(segmenter, images, out, batch_size=size, force=arguments.force)
+    return
   segment_files.segment(
-    _segmenter(arguments),
+    segmenter,
     arguments.images,
     arguments.out,
     superpixels=arguments.superpixels,
@@ -107,7 +115,23 @@ def _score(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
   score.score(**score_arguments.keywords(arguments))
 
 
-def _segmenter(arguments: argparse.Namespace) -> Any:
+def _find_method(arguments: argparse.Namespace) -> Any:
+  """What `hseg segment` segments by: pixels alone, or a model."""
+  from hseg_jax.baselines import image_segmenter, methods
+
+  if arguments.method is None or arguments.method in methods.TOKEN_METHODS:
+    return _segmenter(arguments, method=arguments.method)
+  if arguments.weights is not None:
+    raise UserError(f"--method {arguments.method} uses no model; leave out --weights.")
+  return image_segmenter.ImageSegmenter(
+    arguments.method,
+    num_regions=arguments.num_clusters or methods.NUM_REGIONS,
+    size=arguments.size,
+    num_segments=arguments.num_segments,
+  )
+
+
+def _segmenter(arguments: argparse.Namespace, **options: Any) -> Any:
   from hseg_jax.segment import Segmenter
 
   return Segmenter.from_pretrained(
@@ -115,6 +139,7 @@ def _segmenter(arguments: argparse.Namespace) -> Any:
     size=arguments.size,
     num_segments=arguments.num_segments,
     num_clusters=arguments.num_clusters,
+    **options,
   )
 
 
@@ -200,6 +225,12 @@ def _parser() -> argparse.ArgumentParser:
   segment = command("segment", _segment, "Segment images into hierarchies of regions.")
   _add_images(segment, "gets NAME.npz, NAME.json and NAME.png of every image")
   segment.add_argument(
+    "--method",
+    metavar="NAME",
+    help="without a model: grid, slic, seeds, ward or felzenszwalb; of the tokens of a plain ViT: "
+    "kmeans or spectral",
+  )
+  segment.add_argument(
     "--regions", type=int, metavar="K", help="also cut each image into K regions"
   )
   segment.add_argument(
@@ -225,7 +256,9 @@ def _add_images(sub: argparse.ArgumentParser, out: str) -> None:
   sub.add_argument(
     "--superpixels", metavar="DIR", help="label maps NAME.npy, .npz or .png; computed if not given"
   )
-  sub.add_argument("--size", type=int, metavar="N", help="short side of what the model sees")
+  sub.add_argument(
+    "--size", type=int, metavar="N", help="short side of what is segmented, in pixels"
+  )
   sub.add_argument("--num-segments", type=int, metavar="N", help="the most superpixels of an image")
   sub.add_argument(
     "--num-clusters", type=_counts, metavar="A,B,C,D", help="the most regions of each level"

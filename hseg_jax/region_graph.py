@@ -1,7 +1,7 @@
 """The graph of the regions of a label map: which of them touch, and in which order they merge."""
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int32
 
 
 def border_lengths(labels: Int[np.ndarray, "h w"], num_regions: int) -> Int[np.ndarray, "n n"]:
@@ -63,3 +63,19 @@ def merge(labels: Int[np.ndarray, "h w"], order: Int[np.ndarray, "m 2"]) -> Int[
     region[region == absorbed] = kept
   ranks = np.unique(region, return_inverse=True)[1]
   return ranks.astype(np.int32)[labels]
+
+
+def dissolve_smallest(labels: Int[np.ndarray, "h w"], num_regions: int) -> Int32[np.ndarray, "h w"]:
+  """Leaves at most so many regions: the smallest joins the neighbour of the longest shared border.
+
+  Ties go to the lowest id. The result nests: every region of it is a union of old ones.
+
+  Args:
+    labels: ids without gaps.
+    num_regions: how many regions may be left, 1 or more.
+  """
+  while (count := int(labels.max()) + 1) > num_regions:
+    smallest = np.bincount(labels.ravel()).argmin()
+    neighbour = border_lengths(labels, count)[smallest].argmax()
+    labels = merge(labels, np.array([sorted((smallest, neighbour))]))
+  return labels.astype(np.int32)

@@ -1,7 +1,7 @@
 """How well a model's levels find objects, their parts and their boundaries, beside baselines."""
 
 import collections
-import itertools
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from hseg_jax.baselines import grid, kmeans, slic, ward
+from hseg_jax.baselines import methods
 from hseg_jax.data import pipeline, sources
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
@@ -18,13 +18,6 @@ from hseg_jax.preprocessing import normalize
 from hseg_jax.scoring import bsds, part_whole
 from hseg_jax.viz import panels
 from hseg_jax.viz.report import Example
-
-# Each takes an image, its superpixels and the numbers of regions.
-BASELINES = {
-  "grid": lambda image, segments, counts: grid.segment(image, counts),
-  "slic": lambda image, segments, counts: tuple(slic.segment(image, n) for n in counts),
-  "ward": ward.segment,
-}
 
 
 class Tally(NamedTuple):
@@ -50,7 +43,8 @@ class Evaluator:
   Object and part IoU are means over all objects and all parts of the data; boundary scores come
   from the pixels of all images together. "best" takes for each image, object or part the best of a
   method's levels (the superpixels, level 0, left out). A model without levels, a ViT, is scored by
-  nested k-means of its tokens.
+  nested k-means of its tokens, and by their nested normalised cuts where "spectral" is among the
+  baselines.
 
   Attributes:
     examples: pictures of the last `run`, as `viz.report.write` takes them; this host's images.
@@ -87,7 +81,7 @@ class Evaluator:
       num_pictures: how many of them to keep as `examples`.
       num_regions: of the baselines, and of the k-means of a model without levels; finest first.
         Those of the model's levels make a fair comparison.
-      baselines: names among `BASELINES`.
+      baselines: names among `methods.METHODS`; for a model without levels also "spectral".
       tolerance: how far apart boundaries may lie and still agree, in pixels.
       seed: of the k-means.
 
@@ -100,7 +94,8 @@ class Evaluator:
     self._model, self._image_size, self._to_global = model, image_size, to_global
     self._class_names, self._num_pictures = source.class_names, num_pictures
     self._num_regions, self._tolerance, self._seed = tuple(num_regions), tolerance, seed
-    self._baselines = tuple(baselines)
+    self._baselines = tuple(name for name in baselines if name in methods.METHODS)
+    self._clusterings = ("kmeans", *(name for name in baselines if name in methods.TOKEN_METHODS))
     self._baseline_totals = None
     self._forward = jax.jit(lambda variables, batch: forward(model, variables, batch))
     self._batches = lambda: pipeline.eval_batches(
@@ -119,17 +114,17 @@ class Evaluator:
 
     Yields:
       `val/hierarchy/METHOD/SCORE`. METHOD is `level_0`, `level_1`, ... and `best`, or `kmeans/N`
-      and `kmeans/best`; then `NAME/N` and `NAME/best` for each baseline. SCORE is `covering`,
-      `object_iou`, `part_iou` and, save for "best", `boundary_precision`, `boundary_recall`,
-      `boundary_f`, all in [0, 1], and `regions`, how many there were on average.
+      and `kmeans/best` (`spectral` alike); then `NAME/N` and `NAME/best` for each baseline. SCORE
+      is `covering`, `object_iou`, `part_iou` and, save for "best", `boundary_precision`,
+      `boundary_recall`, `boundary_f`, all in [0, 1], and `regions`, how many there were on average.
     """
     self.examples = []
     totals = collections.defaultdict(lambda: np.zeros(len(Tally())))
     baseline_totals = collections.defaultdict(lambda: np.zeros(len(Tally())))
     for batch in self._batches():
-      for example, hierarchy in self._segment(variables, batch):
-        self._keep_picture(example, hierarchy)
-        self._add(totals, example, self._model_maps(hierarchy))
+      for example, trees in self._segment(variables, batch):
+        self._keep_picture(example, trees[0])
+        self._add(totals, example, self._model_maps(trees))
         if self._baseline_totals is None:
           self._add(baseline_totals, example, self._baseline_maps(example))
     if self._baseline_totals is None:
@@ -147,8 +142,8 @@ class Evaluator:
 
   def _segment(
     self, variables: Any, batch: Mapping[str, np.ndarray]
-  ) -> Iterator[tuple[dict[str, np.ndarray], Hierarchy]]:
-    """Yields this host's share of the examples and their hierarchies."""
+  ) -> Iterator[tuple[dict[str, np.ndarray], list[Hierarchy]]]:
+    """Yields this host's share of the examples and the model's hierarchies of each."""
     batch = self._to_global(batch)
     # Where a host's examples lie in the global batch is the mesh's business: they come back with
     # what the model made of them.
@@ -156,35 +151,37 @@ class Evaluator:
     for i in range(jax.process_index(), len(found[0]["valid"]), jax.process_count()):
       example, row = jax.tree.map(lambda values, i=i: values[i], found)
       if "tokens" in row:
-        yield example, self._cluster_tokens(row)
+        yield example, [self._cluster_tokens(row, name) for name in self._clusterings]
       else:
         assignments, probabilities = row["assignments"], row.get("probabilities")
-        yield (
-          example,
-          Hierarchy.from_assignments(example["segments"], assignments, (), probabilities),
-        )
+        tree = Hierarchy.from_assignments(example["segments"], assignments, (), probabilities)
+        yield example, [tree]
 
-  def _cluster_tokens(self, row: Mapping[str, np.ndarray]) -> Hierarchy:
+  def _cluster_tokens(self, row: Mapping[str, np.ndarray], method: str) -> Hierarchy:
     side = -(-self._image_size // self._model.stride)
-    maps = kmeans.segment(
+    maps = methods.TOKEN_METHODS[method](
       row["tokens"].reshape(side, side, -1),
       (self._image_size, self._image_size),
       self._num_regions,
       seed=self._seed,
     )
-    parents = Hierarchy.from_labels(maps).parents
-    return Hierarchy(maps[0], parents, (), row.get("probabilities"))
+    tree = Hierarchy.from_labels(maps)
+    return dataclasses.replace(tree, probabilities=row.get("probabilities"))
 
-  def _model_maps(self, hierarchy: Hierarchy) -> dict[str, np.ndarray]:
-    maps = [hierarchy.labels(level) for level in range(hierarchy.num_levels)]
+  def _model_maps(self, trees: Sequence[Hierarchy]) -> dict[str, np.ndarray]:
     if self._model.num_clusters:
-      return {f"level_{level}": labels for level, labels in enumerate(maps)}
-    return {f"kmeans/{n}": labels for n, labels in zip(self._num_regions, maps, strict=True)}
+      return {f"level_{level}": trees[0].labels(level) for level in range(trees[0].num_levels)}
+    return {
+      f"{name}/{number}": tree.labels(level)
+      for name, tree in zip(self._clusterings, trees, strict=True)
+      for level, number in enumerate(self._num_regions)
+    }
 
   def _baseline_maps(self, example: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     maps = {}
     for name in self._baselines:
-      found = BASELINES[name](example["image"], example.get("segments"), self._num_regions)
+      method = methods.METHODS[name]
+      found = method.segment(example["image"], example.get("segments"), self._num_regions)
       maps |= {f"{name}/{n}": labels for n, labels in zip(self._num_regions, found, strict=True)}
     return maps
 
@@ -224,17 +221,19 @@ def check(
       f"{type(model).__name__} has neither."
     )
   # Nested levels cannot grow again: the numbers in the scores' names would be wrong.
-  is_falling = all(fine > coarse for fine, coarse in itertools.pairwise(num_regions))
-  if not is_falling or min(num_regions, default=0) < 1:
-    raise UserError(
-      f"hierarchy.num_regions is {tuple(num_regions)}; give positive numbers, finest first, such "
-      "as (32, 16, 8, 4)."
-    )
+  methods.check_numbers(num_regions)
+  of_tokens = () if model.num_clusters else ("spectral",)
   for name in baselines:
-    if name not in BASELINES:
-      raise UserError(f"There is no baseline {name!r}; choose among {', '.join(BASELINES)}.")
-    if name == "ward" and superpixels["method"] == "none":
-      raise UserError("The baseline 'ward' merges superpixels, but superpixels.method is 'none'.")
+    if name in of_tokens:
+      continue
+    if name not in methods.METHODS:
+      known = ", ".join((*methods.METHODS, *of_tokens))
+      raise UserError(f"There is no baseline {name!r}; choose among {known}.")
+    method = methods.METHODS[name]
+    if method.fewest > min(num_regions):
+      raise UserError(f"The baseline {name!r} makes no fewer than {method.fewest} regions.")
+    if method.merges and superpixels["method"] == "none":
+      raise UserError(f"The baseline {name!r} merges superpixels, but there are none.")
 
 
 def forward(model: Any, variables: Any, batch: Mapping[str, jax.Array]) -> dict[str, Any]:
