@@ -76,11 +76,17 @@ def _segment(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
   del overrides
   segmenter = _find_method(arguments)
   if not getattr(segmenter, "nests", True):
-    for option in ("regions", "html", "superpixels"):
+    for option in ("regions", "html"):
       if getattr(arguments, option):
         raise UserError(f"--{option} is for levels that nest; those of this method do not.")
-    images, out, size = arguments.images, arguments.out, arguments.batch_size
-    segment_files.segment_flat(segmenter, images, out, batch_size=size, force=arguments.force)
+    segment_files.segment_flat(
+      segmenter,
+      arguments.images,
+      arguments.out,
+      superpixels=arguments.superpixels,
+      batch_size=arguments.batch_size,
+      force=arguments.force,
+    )
     return
   segment_files.segment(
     segmenter,

@@ -94,6 +94,7 @@ def segment_flat(
   arguments: Sequence[str | os.PathLike],
   out: str | os.PathLike,
   *,
+  superpixels: str | os.PathLike | None = None,
   batch_size: int = MAX_BATCH,
   force: bool = False,
 ) -> None:
@@ -104,7 +105,7 @@ def segment_flat(
 
   Takes and raises what `segment` does.
   """
-  found = _plan(segmenter, arguments, None, batch_size)
+  found = _plan(segmenter, arguments, superpixels, batch_size)
   folders = [pathlib.Path(out, str(number)) for number in segmenter.num_regions]
   places = lambda each: [image_results.path_of(folder, each, ".png") for folder in folders]
   _check_results([path for each in found for path in places(each)], found, force)

@@ -138,7 +138,7 @@ def test_the_table_says_what_nests(image, name):
   image = np.kron(image, np.ones((2, 2, 1), np.uint8))
   method = methods.METHODS[name]
   cells = np.arange(80)[:, None] // 10 * 8 + np.arange(64) // 8
-  maps = method.segment(image, cells if method.merges else None, (20, 11, 10))
+  maps = method.segment(image, cells if method.merges else None, (25, 16, 10))
   for labels in maps:
     assert labels.shape == (80, 64) and labels.dtype == np.int32
     assert_contiguous(labels, labels.max() + 1)

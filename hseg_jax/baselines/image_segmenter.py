@@ -75,7 +75,10 @@ class ImageSegmenter:
     self._size, self._superpixels = size, None
     self.takes_superpixels = self._method.merges and size is None
     if self._method.merges:
-      options = {**SUPERPIXELS, "num_segments": num_segments or _NUM_SEGMENTS}
+      options = {
+        **SUPERPIXELS,
+        "num_segments": _NUM_SEGMENTS if num_segments is None else num_segments,
+      }
       self._superpixels = Preparation(size or _SIZE, 1, options, options["num_segments"])
     elif num_segments is not None:
       raise UserError(f"The method {method!r} merges no superpixels; leave num_segments out.")

@@ -2,13 +2,16 @@
 
 Shi and Malik, "Normalized Cuts and Image Segmentation", PAMI 2000, on the graph of all tokens,
 whose affinities are the tokens' cosines, cut off at zero (Melas-Kyriazi et al., "Deep Spectral
-Methods", CVPR 2022). Eigenvectors and their k-means are scikit-learn's.
+Methods", CVPR 2022). The eigenvectors are clustered by k-means, in which a node weighs as much as
+its degree: so the two together relax the cut of many parts (Bach and Jordan, "Learning Spectral
+Clustering", NIPS 2003).
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, Int32
+from scipy.sparse import linalg
 from sklearn import cluster
 
 from hseg_jax.baselines.kmeans import bilinear_weights
@@ -63,7 +66,13 @@ def _cut(affinity: Float[np.ndarray, "n n"], number: int, seed: int) -> Int[np.n
     return np.arange(len(affinity))
   if number == 1:
     return np.zeros(len(affinity), np.int64)
-  labels = cluster.spectral_clustering(affinity, n_clusters=number, random_state=seed)
+  degrees = affinity.sum(axis=0)
+  scale = 1 / np.sqrt(degrees)
+  start = np.random.default_rng(seed).random(len(affinity))
+  # Not scikit-learn's embedding: it drops the diagonal, which holds what regions have inside.
+  vectors = linalg.eigsh(scale[:, None] * affinity * scale, number, which="LA", v0=start)[1]
+  means = cluster.KMeans(number, n_init=10, random_state=seed)
+  labels = means.fit_predict(vectors * scale[:, None], sample_weight=degrees)
   return np.unique(labels, return_inverse=True)[1]
 
 
