@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, Int32
-from scipy.sparse import linalg
+from scipy import linalg
 from sklearn import cluster
 
 from hseg_jax.baselines.kmeans import bilinear_weights
@@ -37,7 +37,7 @@ def segment(
     shape: height and width of the image in pixels, at least the grid's. A pixel takes the region
       that weighs most in bilinear interpolation between the tokens.
     num_regions: clusters of each level, finest first. There are at most as many as tokens.
-    seed: of the eigensolver and of the k-means.
+    seed: of the k-means.
 
   Returns:
     One label map a level, each nested in the one before; ids are contiguous.
@@ -68,9 +68,10 @@ def _cut(affinity: Float[np.ndarray, "n n"], number: int, seed: int) -> Int[np.n
     return np.zeros(len(affinity), np.int64)
   degrees = affinity.sum(axis=0)
   scale = 1 / np.sqrt(degrees)
-  start = np.random.default_rng(seed).random(len(affinity))
-  # Not scikit-learn's embedding: it drops the diagonal, which holds what regions have inside.
-  vectors = linalg.eigsh(scale[:, None] * affinity * scale, number, which="LA", v0=start)[1]
+  # Not scikit-learn's embedding, which drops the diagonal: it holds what regions have inside. And
+  # no iterative solver: tokens that repeat leave it nothing but chance to go on with.
+  largest = len(affinity) - number, len(affinity) - 1
+  vectors = linalg.eigh(scale[:, None] * affinity * scale, subset_by_index=largest)[1]
   means = cluster.KMeans(number, n_init=10, random_state=seed)
   labels = means.fit_predict(vectors * scale[:, None], sample_weight=degrees)
   return np.unique(labels, return_inverse=True)[1]
