@@ -131,7 +131,7 @@ def _find_method(arguments: argparse.Namespace) -> Any:
     raise UserError(f"--method {arguments.method} uses no model; leave out --weights.")
   return image_segmenter.ImageSegmenter(
     arguments.method,
-    num_regions=arguments.num_clusters or methods.NUM_REGIONS,
+    num_regions=arguments.num_clusters,
     size=arguments.size,
     num_segments=arguments.num_segments,
   )

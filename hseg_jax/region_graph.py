@@ -74,8 +74,16 @@ def dissolve_smallest(labels: Int[np.ndarray, "h w"], num_regions: int) -> Int32
     labels: ids without gaps.
     num_regions: how many regions may be left, 1 or more.
   """
-  while (count := int(labels.max()) + 1) > num_regions:
-    smallest = np.bincount(labels.ravel()).argmin()
-    neighbour = border_lengths(labels, count)[smallest].argmax()
-    labels = merge(labels, np.array([sorted((smallest, neighbour))]))
-  return labels.astype(np.int32)
+  count = int(labels.max()) + 1
+  areas, borders = np.bincount(labels.ravel()).astype(float), border_lengths(labels, count)
+  order = []
+  for _ in range(count - num_regions):
+    smallest = areas.argmin()
+    kept, absorbed = sorted((smallest, borders[smallest].argmax()))
+    order.append((kept, absorbed))
+    areas[kept], areas[absorbed] = areas[kept] + areas[absorbed], np.inf
+    borders[kept] += borders[absorbed]
+    borders[kept, kept] = 0
+    borders[:, kept] = borders[kept]
+    borders[absorbed] = borders[:, absorbed] = 0
+  return merge(labels, np.array(order, np.int64).reshape(-1, 2)).astype(np.int32)

@@ -64,6 +64,11 @@ def test_as_many_superpixels_as_seeds_makes_of_the_square():
   assert tree.sizes == (seeds.count(224, 224, 196), 64, 32, 16, 8)
 
 
+def test_numbers_of_regions_if_none_are_given():
+  assert ImageSegmenter("slic").num_regions == (64, 32, 16, 8)
+  assert ImageSegmenter("seeds").num_regions == (64, 32, 16)
+
+
 def test_label_maps_where_levels_do_not_nest():
   image = photograph(3, 60, 60)
   for name, method in methods.METHODS.items():

@@ -46,3 +46,14 @@ def test_the_smallest_region_joins_its_longest_border():
     dissolve_smallest(labels, 2), [[0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 0]]
   )
   assert dissolve_smallest(labels, 1).max() == 0
+
+
+def test_dissolving_one_by_one_is_dissolving_at_once():
+  labels = np.unique(np.random.default_rng(0).integers(0, 40, (12, 12)), return_inverse=True)[1]
+  labels = labels.reshape(12, 12)
+  one_by_one = labels
+  for count in range(labels.max(), 4, -1):
+    smallest = np.bincount(one_by_one.ravel()).argmin()
+    neighbour = border_lengths(one_by_one, count + 1)[smallest].argmax()
+    one_by_one = merge(one_by_one, np.array([sorted((smallest, neighbour))]))
+  np.testing.assert_array_equal(dissolve_smallest(labels, 5), one_by_one)

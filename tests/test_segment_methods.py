@@ -134,7 +134,7 @@ def test_what_does_not_suit_ends_in_one_line(tmp_path, weights, capsys):
     (["--method", "turbo"], "no method 'turbo'; choose among grid, slic"),
     (["--method", "ward", "--weights", weights], "--method ward uses no model"),
     (["--method", "kmeans", "--weights", cast], "has levels of its own"),
-    (["--method", "seeds"], "numbers from 10 up"),
+    (["--method", "seeds", "--num-clusters", "16,8"], "numbers from 10 up"),
     (["--method", "grid", "--num-clusters", "4,8"], "finest first"),
     (["--method", "slic", "--regions", "4"], "--regions is for levels that nest"),
     (["--method", "slic", "--html"], "--html is for levels that nest"),

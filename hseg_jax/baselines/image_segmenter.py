@@ -43,7 +43,7 @@ class ImageSegmenter:
     self,
     method: str,
     *,
-    num_regions: Sequence[int] = methods.NUM_REGIONS,
+    num_regions: Sequence[int] | None = None,
     size: int | None = None,
     num_segments: int | None = None,
   ):
@@ -51,8 +51,8 @@ class ImageSegmenter:
 
     Args:
       method: a name among `methods.METHODS`.
-      num_regions: regions of each level, finest first. An image that is too small or too plain
-        for a number has fewer.
+      num_regions: regions of each level, finest first; if None, of 64, 32, 16 and 8 those that
+        the method can make. An image that is too small or too plain for a number has fewer.
       size: short side in pixels at which images are segmented; results are enlarged to the
         image's own size. Smaller images, and all if None, are segmented as they are, and what
         has more than 4 million pixels is shrunk to that.
@@ -68,8 +68,11 @@ class ImageSegmenter:
         f"tokens of a ViT {', '.join(methods.TOKEN_METHODS)}."
       )
     self._method = methods.METHODS[method]
-    self.nests, self.num_regions = self._method.nests, tuple(num_regions)
-    methods.check_numbers(num_regions, self._method.fewest)
+    self.nests, fewest = self._method.nests, self._method.fewest
+    if num_regions is None:
+      num_regions = [number for number in methods.NUM_REGIONS if number >= fewest]
+    methods.check_numbers(num_regions, fewest)
+    self.num_regions = tuple(num_regions)
     if size is not None and size < 1:
       raise UserError(f"size={size} is no side of an image; give 1 or more pixels.")
     self._size, self._superpixels = size, None

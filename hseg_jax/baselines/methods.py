@@ -50,5 +50,5 @@ def check_numbers(num_regions: Sequence[int], fewest: int = 1) -> None:
   if not falls or min(num_regions, default=0) < fewest:
     raise UserError(
       f"The numbers of regions are {tuple(num_regions)}; give numbers from {fewest} up, finest "
-      "first, such as 64,32,16,8."
+      "first, such as 64,32,16."
     )
