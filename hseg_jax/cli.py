@@ -75,7 +75,7 @@ def _segment(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
 
   del overrides
   segmenter = _find_method(arguments)
-  if not getattr(segmenter, "nests", True):
+  if not segmenter.nests:
     for option in ("regions", "html"):
       if getattr(arguments, option):
         raise UserError(f"--{option} is for levels that nest; those of this method do not.")
@@ -230,18 +230,7 @@ def _parser() -> argparse.ArgumentParser:
 
   segment = command("segment", _segment, "Segment images into hierarchies of regions.")
   _add_images(segment, "gets NAME.npz, NAME.json and NAME.png of every image")
-  segment.add_argument(
-    "--method",
-    metavar="NAME",
-    help="without a model: grid, slic, seeds, ward or felzenszwalb; of the tokens of a plain ViT: "
-    "kmeans or spectral",
-  )
-  segment.add_argument(
-    "--regions", type=int, metavar="K", help="also cut each image into K regions"
-  )
-  segment.add_argument(
-    "--html", action="store_true", help="also write explorer.html, to walk through the regions"
-  )
+  _add_segmentation(segment)
 
   features = command("features", _features, "Write the features of images and their regions.")
   _add_images(features, "gets features.npz")
@@ -271,6 +260,19 @@ def _add_images(sub: argparse.ArgumentParser, out: str) -> None:
   )
   sub.add_argument("--batch-size", type=int, default=16, metavar="N", help="images seen at once")
   sub.add_argument("--force", action="store_true", help="overwrite")
+
+
+def _add_segmentation(sub: argparse.ArgumentParser) -> None:
+  sub.add_argument(
+    "--method",
+    metavar="NAME",
+    help="without a model: grid, slic, seeds, ward or felzenszwalb; of the tokens of a plain ViT: "
+    "kmeans or spectral",
+  )
+  sub.add_argument("--regions", type=int, metavar="K", help="also cut each image into K regions")
+  sub.add_argument(
+    "--html", action="store_true", help="also write explorer.html, to walk through the regions"
+  )
 
 
 def _run(argv: Sequence[str]) -> None:

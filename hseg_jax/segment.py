@@ -43,7 +43,10 @@ class Segmenter:
     size: short side of what the model sees, in pixels.
     prepare: `(image, superpixels or None) -> Prepared`.
     takes_superpixels: whether it sees any; a plain ViT does not.
+    nests: True, the levels of a hierarchy do.
   """
+
+  nests = True
 
   def __init__(
     self,
@@ -176,7 +179,8 @@ class Segmenter:
     Returns:
       The hierarchy at the image's own resolution, or a list of them. Features: level l has the
       tokens that stage l compares to make level l + 1, and the last level, which no stage follows,
-      the centroids that made it. Probabilities: of a model with a head for whole images.
+      the centroids that made it; of a ViT, the mean token of each region. Probabilities: of a
+      model with a head for whole images.
 
     Raises:
       UserError: something is no such image, or too small for its superpixels, or a label map does

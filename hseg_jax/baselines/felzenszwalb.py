@@ -25,10 +25,11 @@ def segment(
 
   The method has a scale, not a number of regions, and its segmentations at different scales nearly
   nest. So for each number, finest first, the largest power of two is taken as the scale that
-  leaves enough regions; each region of the level before joins the one that has most of its pixels;
-  and what is too many goes as the method itself lets small regions go: the smallest joins a
-  neighbour, here the one with the longest shared border. What is below a sixteenth of the finest
-  level's mean region is too small at any scale (`min_size`).
+  leaves enough regions, found by halving, as though every larger one left fewer. Each region of
+  the level before joins the one that has most of its pixels. What is too many then goes as the
+  method itself lets small regions go: the smallest joins a neighbour, here the one with the
+  longest shared border. What is below a sixteenth of the finest level's mean region is too small
+  at any scale (`min_size`).
 
   Args:
     image: RGB in [0, 255].
