@@ -44,6 +44,19 @@ def test_two_regions_have_the_least_normalised_cut_of_all(seed):
   assert ncut(affinity, labels.ravel()) == pytest.approx(best)
 
 
+@pytest.mark.parametrize("seed", [38, 42, 48])
+def test_three_regions_of_nodes_of_any_weight_have_the_least_cut(seed):
+  """In the first two the cut is not the best unless nodes weigh what their degree is."""
+  rng = np.random.default_rng(seed)
+  points = rng.random((8, 5))
+  weights = 0.2 + 3 * rng.random(8)
+  distances = np.square(points[:, None] - points).sum(axis=-1)
+  affinity = np.exp(-4 * distances) * weights[:, None] * weights
+  splits = (np.array(split) for split in itertools.product(range(3), repeat=8))
+  best = min(ncut(affinity, split) for split in splits if len(set(split)) == 3)
+  assert ncut(affinity, spectral._cut(affinity, 3, 0)) == pytest.approx(best)
+
+
 def test_levels_nest_and_a_coarse_one_cuts_the_graph_of_the_fine_regions_best():
   rng = np.random.default_rng(0)
   vectors, owners = groups(rng, (6, 4, 8, 6), 0.2)

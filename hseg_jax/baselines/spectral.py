@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float32, Int, Int32
 from scipy import linalg
-from sklearn import cluster
 
 from hseg_jax.baselines.kmeans import bilinear_weights
 
@@ -66,6 +65,8 @@ def _cut(affinity: Float[np.ndarray, "n n"], number: int, seed: int) -> Int[np.n
     return np.arange(len(affinity))
   if number == 1:
     return np.zeros(len(affinity), np.int64)
+  from sklearn import cluster  # only here: it takes a second to import
+
   degrees = affinity.sum(axis=0)
   scale = 1 / np.sqrt(degrees)
   # Not scikit-learn's embedding, which drops the diagonal: it holds what regions have inside. And
