@@ -133,6 +133,20 @@ def test_felzenszwalb_takes_the_largest_scale_that_leaves_enough(image):
     below = labels
 
 
+def test_felzenszwalb_takes_a_scale_that_leaves_just_enough(image):
+  image = np.random.default_rng(1).integers(0, 256, (40, 32, 3)).astype(np.uint8) // 4 + image // 2
+  exact = 0
+  for number in range(5, 15):
+    for power in reversed(range(18)):
+      min_size = 40 * 32 // (16 * number)
+      labels = segmentation.felzenszwalb(image, scale=2**power, sigma=0.8, min_size=min_size)
+      if labels.max() + 1 == number:
+        exact += 1
+        np.testing.assert_array_equal(felzenszwalb.segment(image, (number,))[0], labels)
+        break
+  assert exact
+
+
 @pytest.mark.parametrize("name", methods.METHODS)
 def test_the_table_says_what_nests(image, name):
   image = np.kron(image, np.ones((2, 2, 1), np.uint8))

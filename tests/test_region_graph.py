@@ -46,6 +46,8 @@ def test_the_smallest_region_joins_its_longest_border():
     dissolve_smallest(labels, 2), [[0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 0]]
   )
   assert dissolve_smallest(labels, 1).max() == 0
+  corner = np.array([[0, 1, 2], [0, 2, 2]])
+  np.testing.assert_array_equal(dissolve_smallest(corner, 2), [[0, 1, 1], [0, 1, 1]])
 
 
 def test_dissolving_one_by_one_is_dissolving_at_once():
