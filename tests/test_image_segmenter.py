@@ -62,6 +62,7 @@ def test_superpixels_of_ones_own_are_merged_and_filled():
 def test_as_many_superpixels_as_seeds_makes_of_the_square():
   tree = ImageSegmenter("ward", size=224)(photograph(0, 224, 224))
   assert tree.sizes == (seeds.count(224, 224, 196), 64, 32, 16, 8)
+  assert 150 < ImageSegmenter("ward")(photograph(0, 240, 300)).sizes[0] <= 196
 
 
 def test_numbers_of_regions_if_none_are_given():
