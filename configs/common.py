@@ -156,6 +156,23 @@ def hierarchy() -> dict:
   }
 
 
+def adaptation() -> dict:
+  """Options of the test-time adaptation evaluator: each image alone, the norms' parameters only."""
+  return {
+    "num_examples": 50,
+    "mode": "episodic",  # every group of images from the start, or "online": on from the last
+    "group_size": 1,  # images adapted to at a time
+    "parameters": "norm",  # scales and biases of the normalisations, or "all"
+    "statistics": "running",  # of batch normalisation: training's, or "batch"
+    "optimizer": "sgd",  # or "adamw"
+    "steps": 10,
+    "learning_rate": 1e-3,
+    "corruption": "none",  # or "noise", "blur", "contrast"
+    "severity": 3,  # of the corruption, 1 to 5
+    "seed": 0,  # of the noise
+  }
+
+
 def finish(config: ConfigDict, arg: str) -> ConfigDict:
   """Applies the argument behind the colon of `--config FILE:ARG` and locks the config.
 

@@ -1,6 +1,7 @@
 """`Segmenter`: a trained model that turns photographs of any size into hierarchies of regions."""
 
 import collections
+import copy
 import dataclasses
 import functools
 import os
@@ -10,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from hseg_jax import create_model, images
 from hseg_jax.baselines import methods, token_hierarchy
@@ -44,6 +45,8 @@ class Segmenter:
     prepare: `(image, superpixels or None) -> Prepared`.
     takes_superpixels: whether it sees any; a plain ViT does not.
     nests: True, the levels of a hierarchy do.
+    model: with room for all superpixels there may be.
+    variables: of the model.
   """
 
   nests = True
@@ -92,7 +95,8 @@ class Segmenter:
     elif superpixels is not None:
       raise UserError("A plain ViT has no superpixels; leave their options out.")
     self.prepare = Preparation(self.size, model.stride, superpixels, room)
-    self._variables = jax.device_put(dict(variables))
+    self.model = model
+    self.variables = jax.device_put(dict(variables))
     self._forward = jax.jit(functools.partial(_forward, model))
     self._compiled = collections.defaultdict(set)  # working size -> batch sizes
 
@@ -194,10 +198,24 @@ class Segmenter:
       raise UserError(f"{len(maps)} label maps were given for {len(image)} images.")
     return self._segment(list(image), maps)
 
+  def inputs(self, image: File | np.ndarray) -> tuple[Float[Array, "1 h w 3"], np.ndarray | None]:
+    """What the model is given for an image, a file or an array: its pixels and its superpixels,
+    None for a plain ViT."""
+    prepared = self.prepare(_decode(image))
+    pixels = normalize(prepared.image[None])
+    if prepared.segments is None:
+      return pixels, None
+    return pixels, resize_labels(prepared.segments, *prepared.image.shape[:2])[None]
+
+  def with_variables(self, variables: Mapping[str, Any]) -> "Segmenter":
+    """The same segmenter with other variables of its model, adapted ones say."""
+    other = copy.copy(self)
+    other.variables = jax.device_put(dict(variables))
+    return other
+
   def _segment(self, sources: Sequence[Any], maps: Sequence[np.ndarray | None]) -> list[Hierarchy]:
     prepared = [
-      self.prepare(images.decode(source, str(source)) if isinstance(source, File) else source, own)
-      for source, own in zip(sources, maps, strict=True)
+      self.prepare(_decode(source), own) for source, own in zip(sources, maps, strict=True)
     ]
     groups = collections.defaultdict(list)
     for i, each in enumerate(prepared):
@@ -222,7 +240,7 @@ class Segmenter:
     self._compiled[size].add(count)
     rows = np.arange(count) % len(batch)
     labels = None if labels is None else labels[rows]
-    out = jax.device_get(self._forward(self._variables, pixels[rows], labels))
+    out = jax.device_get(self._forward(self.variables, pixels[rows], labels))
     return [jax.tree.map(lambda values, i=i: values[i], out) for i in range(len(batch))]
 
   def assemble(self, prepared: Prepared, row: Mapping[str, Any]) -> Hierarchy:
@@ -248,6 +266,10 @@ class Segmenter:
       seed=_SEED,
     )
     return dataclasses.replace(hierarchy, **rest)
+
+
+def _decode(source: Any) -> Any:
+  return images.decode(source, str(source)) if isinstance(source, File) else source
 
 
 def _forward(

@@ -128,8 +128,8 @@ class Evaluator:
         if self._baseline_totals is None:
           self._add(baseline_totals, example, self._baseline_maps(example))
     if self._baseline_totals is None:
-      self._baseline_totals = _sum_over_hosts(baseline_totals)
-    for name, total in (_sum_over_hosts(totals) | self._baseline_totals).items():
+      self._baseline_totals = sum_over_hosts(baseline_totals)
+    for name, total in (sum_over_hosts(totals) | self._baseline_totals).items():
       for score, value in scores(Tally(*total.tolist())):
         yield f"val/hierarchy/{name}/{score}", value
 
@@ -305,9 +305,10 @@ def scores(total: Tally) -> Iterator[tuple[str, float]]:
     yield "regions", total.regions / total.images
 
 
-def _sum_over_hosts(totals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def sum_over_hosts(totals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Adds up what every host has tallied of its own images; the same on all of them."""
   if not totals:
     return {}
-  gathered = multihost_utils.process_allgather(np.stack(list(totals.values())))
-  return dict(zip(totals, gathered.reshape(-1, len(totals), len(Tally())).sum(axis=0), strict=True))
+  own = np.stack(list(totals.values()))
+  gathered = multihost_utils.process_allgather(own).reshape(-1, *own.shape)
+  return dict(zip(totals, gathered.sum(axis=0), strict=True))
