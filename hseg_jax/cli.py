@@ -121,6 +121,23 @@ def _score(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
   score.score(**score_arguments.keywords(arguments))
 
 
+def _compare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+  from hseg_jax import compare
+
+  del overrides
+  compare.compare(
+    arguments.methods,
+    arguments.out,
+    num_resamples=arguments.resamples,
+    seed=arguments.seed,
+    benchmark=arguments.benchmark,
+    ground_truth=arguments.ground_truth,
+    photographs=arguments.images,
+    allow_missing=arguments.allow_missing,
+    force=arguments.force,
+  )
+
+
 def _find_method(arguments: argparse.Namespace) -> Any:
   """What `hseg segment` segments by: pixels alone, or a model."""
   from hseg_jax.baselines import image_segmenter, methods
@@ -236,6 +253,24 @@ def _parser() -> argparse.ArgumentParser:
   _add_images(features, "gets features.npz")
 
   score_arguments.add(command("score", _score, "Score predictions of any origin, without a model."))
+
+  compare = command("compare", _compare, "Compare methods on the same images.")
+  compare.add_argument(
+    "methods",
+    nargs="+",
+    metavar="[NAME=]FOLDER",
+    help="reports of hseg score; or predictions, runs or weights, which are scored first",
+  )
+  compare.add_argument("--out", required=True, metavar="DIR", help="gets compare.json and .html")
+  compare.add_argument("--resamples", type=int, default=1000, metavar="N", help="default 1000")
+  compare.add_argument("--seed", type=int, default=0, help="of the resamples")
+  compare.add_argument("--benchmark", metavar="NAME", help="to score by, with its usual options")
+  compare.add_argument("--ground-truth", metavar="PATH", help="to score against")
+  compare.add_argument(
+    "--images", metavar="FOLDER", help="for runs and weights to segment, and to show on the page"
+  )
+  compare.add_argument("--allow-missing", action="store_true", help="compare what all have")
+  compare.add_argument("--force", action="store_true", help="overwrite")
   return parser
 
 

@@ -1,6 +1,7 @@
 """The arguments of `hseg score`, which differ by benchmark."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 # Namespaces are flat: these mark what is meant for the benchmark's `tally` and for `truths.find`.
@@ -20,6 +21,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     sub = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
     _add_common(sub)
     fill(sub)
+
+
+def parse(words: Sequence[str]) -> dict[str, Any]:
+  """What words on a command line stand for, as `score.score` takes it."""
+  parser = argparse.ArgumentParser()
+  add(parser)
+  return keywords(parser.parse_args(words))
 
 
 def keywords(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 Points = Sequence[Sequence[float | int]]  # of x and y
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 8, 20  # margins of a chart, in its own units
-_COLORS = 6  # of lines, in the style
+COLORS = 6  # of lines, in the style
 _NAME = 14  # what the name of an axis takes besides
 
 
@@ -102,7 +102,7 @@ def chart(
   parts += _names(x_name, y_name, left, bottom, width)
   parts += [f'<polyline class="guide" points="{place(points)}"/>' for points in guides]
   for number, (name, points) in enumerate(finite.items()):
-    color = f"line{number % _COLORS}"
+    color = f"line{number % COLORS}"
     parts.append(f'<polyline class="curve {color}" points="{place(points)}"/>')
     radius = 2.4 if len(points) <= 60 else 1.2
     start = f"{html.escape(name)}: " if name else ""
