@@ -7,6 +7,7 @@ first, and runs and weights segment images before that. Writes `compare.json` an
 import json
 import os
 import pathlib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -175,10 +176,16 @@ def _summarize(
   """What `compare.json` says, and the benchmark's module."""
   first = compared[0].found
   module = score.BENCHMARKS[first["benchmark"]]
+
+  def summarize(tallies):
+    # Where an optimum lies, `best_level/covering`, is no score.
+    scores = module.summarize(tallies)
+    return {name: scores[name] for name in scores if not re.match("best_[^/]*/", name)}
+
   with Progress(num_resamples, "resamples") as progress:
     intervals, differences = bootstrap.compare(
       [report.tallies for report in compared],
-      module.summarize,
+      summarize,
       num_resamples=num_resamples,
       confidence=CONFIDENCE,
       seed=seed,

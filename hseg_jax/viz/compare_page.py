@@ -2,13 +2,13 @@
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from hseg_jax.viz import page, panels
-from hseg_jax.viz.score_page import say
+from hseg_jax.viz.score_page import say, say_option
 
 _SIDE = 240  # pixels of a picture's longer side
 _FEW = 4  # places (classes, kinds of truth) of which every score is worth a line
@@ -38,10 +38,10 @@ def as_text(found: Mapping[str, Any]) -> str:
   lines = [("score", "method", "value", "95 % interval", "difference", "95 % interval", "agree")]
   for score in _chief(found["scores"]):
     for i, (method, cell) in enumerate(found["scores"][score].items()):
-      line = ("" if i else score, method, say(cell["value"]), _range(cell))
+      line = ("" if i else score, method, say(score, cell["value"]), _range(score, cell))
       other = cell.get("difference")
       lines.append(
-        (*line, _signed(other["value"]), _range(other), _percent(other["agreement"]))
+        (*line, _signed(score, other["value"]), _range(score, other), _percent(other["agreement"]))
         if other
         else (*line, "", "", "")
       )
@@ -76,17 +76,17 @@ def render(
   rest = [name for name in scores if name not in chief]
   card = lambda name: _card(name, scores[name], methods, benchmark)
   score = _ranking_score(images)
-  details = f"<details><summary>{len(rest)} scores</summary>{''.join(map(card, rest))}</details>"
+  details = f"<details><summary>{len(rest)} scores</summary>{_stack(map(card, rest))}</details>"
   facts = {
     **{name: origin["predictions"] for name, origin in found["methods"].items()},
     "ground truth": found["methods"][methods[0]]["ground_truth"],
-    "options": ", ".join(f"{name} {value}" for name, value in found["options"].items()),
+    **{name.replace("_", " "): say_option(v) for name, v in found["options"].items() if v},
     "resamples": found["num_resamples"],
     "seed": found["seed"],
     "hseg_jax": found["version"],
   }
   sections = [
-    page.section("Scores", _SCORES_NOTE.format(methods[0]), "".join(map(card, chief))),
+    page.section("Scores", _SCORES_NOTE.format(methods[0]), _stack(map(card, chief))),
     page.section("In detail", "", details if rest else ""),
     page.section(
       "Image by image", _CURVES_NOTE.format(methods[0]), _curves(images, chief, methods)
@@ -142,15 +142,19 @@ def _chief(scores: Mapping[str, Any]) -> list[str]:
   return [name for name in scores if "/" not in name or name.partition("/")[0] in kept]
 
 
-def _range(cell: Mapping[str, float]) -> str:
-  return f"{say(cell['low'])} to {say(cell['high'])}"
+def _stack(cards: Iterable[str]) -> str:
+  return f'<div class="bars">{"".join(cards)}</div>'
 
 
-def _signed(value: float) -> str:
-  return ("+" if value > 0 else "") + say(value)
+def _range(score: str, cell: Mapping[str, float]) -> str:
+  return f"{say(score, cell['low'])} to {say(score, cell['high'])}"
 
 
-def _percent(share: float) -> str:
+def _signed(score: str, value: float | int) -> str:
+  return ("+" if value > 0 else "") + say(score, value)
+
+
+def _percent(share: float | int) -> str:
   return "–" if math.isnan(share) else f"{math.floor(1000 * share) / 10:g} %"
 
 
@@ -172,13 +176,13 @@ def _card(
     gap = "<span></span>" * 3
     if other:
       gap = (
-        f"<span>{_signed(other['value'])}<small>{_range(other)}</small></span>"
+        f"<span>{_signed(name, other['value'])}<small>{_range(name, other)}</small></span>"
         f"{differences.bar(other, i)}"
         f"<span>{_percent(other['agreement'])}</span>"
       )
     lines.append(
       f"<b>{html.escape(method)}</b>"
-      f"<span>{say(row[method]['value'])}<small>{_range(row[method])}</small></span>"
+      f"<span>{say(name, row[method]['value'])}<small>{_range(name, row[method])}</small></span>"
       f"{values.bar(row[method], i)}{gap}"
     )
   foot = (
@@ -206,10 +210,9 @@ class _Scale:
       mark = f'<path class="interval" d="M{self._at(cell["low"])} 10H{self._at(cell["high"])}"/>'
     if not math.isnan(cell["value"]):
       mark += f'<path class="value" d="M{self._at(cell["value"])} 10h0"/>'
-    title = f"<title>{say(cell['value'])}, {_range(cell)}</title>"
     return (
       f'<svg class="bar line{number % page.COLORS}" viewBox="0 0 100 20" '
-      f'preserveAspectRatio="none" role="img">{title}{zero}{mark}</svg>'
+      f'preserveAspectRatio="none" role="img">{zero}{mark}</svg>'
     )
 
   def ticks(self) -> str:
@@ -221,7 +224,7 @@ class _Scale:
     )
     return f'<i class="ticks">{numbers}</i>'
 
-  def _at(self, value: float) -> float:
+  def _at(self, value: float | int) -> float:
     """Where a value lies, in percent of the width."""
     return round(100 * (value - self._low) / (self._high - self._low), 2)
 
@@ -229,20 +232,31 @@ class _Scale:
 def _curves(images: Images, scores: Sequence[str], methods: Sequence[str]) -> str:
   """A chart for every score that images have: the sorted differences of each method."""
   first, *others = methods
-  charts = []
+  charts: dict[str, list[str]] = {}
   for score in scores:
-    lines = {}
+    lines = {first: []}  # so that each other method has the colour that it has in the bars
     for method in others:
       values = np.sort(list(_differences(images, first, method, score).values()))
-      if len(values) > 1 and values.any():
-        share = (np.arange(len(values)) + 0.5) / len(values)
-        lines[method] = np.stack([share, values], axis=1).tolist()
-    if lines:
+      share = (np.arange(len(values)) + 0.5) / max(len(values), 1)
+      lines[method] = np.stack([share, values], axis=1).tolist()
+    ends = [0.0, *(value for line in lines.values() for _, value in line)]
+    if any(ends):
+      pad = 0.06 * (max(ends) - min(ends))
       drawing = page.chart(
-        lines, x_name="share of images", x_range=(0, 1), guides=[[(0, 0), (1, 0)]], height=170
+        lines,
+        x_name="share of images",
+        x_range=(0, 1),
+        y_range=(min(ends) - pad, max(ends) + pad),
+        guides=[[(0, 0), (1, 0)]],
+        height=170,
       )
-      charts.append(f'<div class="card"><h3>{html.escape(score)}</h3>{drawing}</div>')
-  return f'<div class="curves">{"".join(charts)}</div>' if charts else ""
+      # What differs in how images are put together may be the same for one image.
+      charts.setdefault(drawing, []).append(score)
+  cards = "".join(
+    f'<div class="card"><h3>{html.escape(", ".join(names))}</h3>{drawing}</div>'
+    for drawing, names in charts.items()
+  )
+  return f'<div class="curves">{cards}</div>' if cards else ""
 
 
 def _extreme_images(
@@ -272,7 +286,9 @@ def _image(
   pictures: Mapping[str, np.ndarray],
 ) -> str:
   values = [images[method][name][score] for method in methods]
-  words = ", ".join(f"{method} {say(value)}" for method, value in zip(methods, values, strict=True))
+  words = ", ".join(
+    f"{method} {say(score, value)}" for method, value in zip(methods, values, strict=True)
+  )
   figures = "".join(
     f'<figure><img alt="{html.escape(title)}" src="{panels.data_url(_draw(picture))}">'
     f"<figcaption>{html.escape(title)}</figcaption></figure>"
