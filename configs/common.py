@@ -4,6 +4,8 @@
 `--config configs/x.py:smoke` shrinks the experiment to two steps.
 """
 
+import importlib
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -101,6 +103,23 @@ def as_vit(config: ConfigDict, name: str) -> None:
   config.model.name = name
   config.model.train_last_pool = config.model.pool_dropout = None
   config.superpixels.method = "none"
+
+
+def evaluation_of(experiment: str) -> ConfigDict:
+  """The config of an experiment, without its evaluators, for a file that lists others.
+
+  Args:
+    experiment: name of a file beside this one.
+
+  Raises:
+    ValueError: no experiment is named.
+  """
+  if not experiment:
+    raise ValueError("name the experiment behind a colon, such as FILE.py:cast_tiny_folder")
+  config = importlib.import_module(f"configs.{experiment}").get_config()
+  config.evaluators = ConfigDict()
+  config.evaluators.unlock()
+  return config
 
 
 def imagenet_moco(

@@ -11,8 +11,6 @@ import hseg_jax
 from hseg_jax import adaptation
 from hseg_jax.errors import UserError
 from hseg_jax.models import batch_statistics
-from hseg_jax.segment import Segmenter
-from tests import tiny_segmenter
 
 SIZE = 16
 
@@ -140,24 +138,6 @@ def test_segments_without_pixels_have_no_entropy():
   level = type("Level", (), {"mask": jnp.array([[False, True, False]])})
   out = type("Output", (), {"logits": logits, "levels": (level,)})
   np.testing.assert_allclose(adaptation.entropy(out), [np.log(2)], rtol=1e-6)
-
-
-def test_a_segmenter_adapts_to_a_photograph():
-  model, variables = tiny_segmenter.built()
-  segmenter = Segmenter(model, variables, superpixels=tiny_segmenter.SEEDS)
-  photo = tiny_segmenter.photograph(0, 40, 48)
-  image, segments = segmenter.inputs(photo)
-  adapted = adaptation.adapt(
-    segmenter.model, segmenter.variables, image, segments, steps=5, learning_rate=0.1
-  )
-  before, after = segmenter(photo), segmenter.with_variables(adapted)(photo)
-  np.testing.assert_array_equal(before.segments, after.segments)
-  h = lambda p: -(p * np.log(p)).sum()
-  assert h(after.probabilities) < h(before.probabilities) - 1e-3
-  # What it was told of the photograph is what the model sees, so both agree; and it is unchanged.
-  out = segmenter.model.apply(adapted, image, segments, train=False)
-  np.testing.assert_allclose(after.logits, out.logits[0], rtol=1e-3, atol=1e-4)
-  np.testing.assert_array_equal(segmenter(photo).logits, before.logits)
 
 
 def test_refuses_what_cannot_adapt(vit):

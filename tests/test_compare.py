@@ -71,55 +71,6 @@ def test_the_seed_decides(reports, tmp_path):
   assert first == again and first["scores"] != other["scores"]
 
 
-def test_common_images_are_compared_if_allowed(reports, tmp_path, capsys):
-  more = fake_reports.write(tmp_path / "more", [[9, 9], *HITS.tolist()], ["0", *NAMES])
-  with pytest.raises(UserError, match=r"1 of more's 5 images are not in all reports \(0\)"):
-    run(reports[0], str(more), out=tmp_path / "out")
-  found = run(reports[0], str(more), out=tmp_path / "out", allow_missing=True)
-  assert found["num_images"] == 4
-  assert found["scores"]["accuracy"]["more"]["difference"]["value"] == 0
-  assert "The 4 images that are in all reports are compared." in capsys.readouterr().out
-  alien = fake_reports.write(tmp_path / "alien", HITS, ["w", "x", "y", "z"])
-  with pytest.raises(UserError, match="no image in common"):
-    run(reports[0], str(alien), out=tmp_path / "other", allow_missing=True)
-
-
-@pytest.mark.parametrize(
-  "fields, words",
-  [
-    ({"benchmark": "bsds"}, "differ in their benchmark"),
-    ({"options": {"size": 5}}, r"option 'size' \(4 and 5\)"),
-    ({"options": {}}, "option 'size'"),
-    ({"benchmark": "unknown"}, "not known here"),
-    ({"images": {}}, "holds no whole report"),
-  ],
-)
-def test_refuses_reports_that_do_not_compare(reports, tmp_path, fields, words):
-  other = fake_reports.write(tmp_path / "other", HITS, NAMES, **fields)
-  with pytest.raises(UserError, match=words):
-    run(reports[0], str(other), out=tmp_path / "out")
-  assert not (tmp_path / "out").exists()
-
-
-def test_refuses_damaged_reports(reports, tmp_path):
-  good = (tmp_path / "two" / score.TALLIES).read_bytes()
-  (tmp_path / "two" / score.TALLIES).write_bytes(good[: len(good) // 2])
-  with pytest.raises(UserError, match="no whole report"):
-    run(*reports, out=tmp_path / "out")
-  (tmp_path / "two" / score.TALLIES).unlink()
-  with pytest.raises(UserError, match="no whole report"):
-    run(*reports, out=tmp_path / "out")
-  np.savez(tmp_path / "two" / score.TALLIES, names=np.array(NAMES), hits=HITS[:2])
-  with pytest.raises(UserError, match="tallies are not those of its images"):
-    run(*reports, out=tmp_path / "out")
-
-
-def test_warns_of_other_truths(reports, tmp_path, caplog):
-  other = fake_reports.write(tmp_path / "other", HITS, NAMES, ground_truth="elsewhere")
-  run(reports[0], str(other), out=tmp_path / "out")
-  assert "one was scored against truth, other against elsewhere." in caplog.text
-
-
 def test_nothing_is_overwritten_unasked(reports, tmp_path):
   run(*reports, out=tmp_path / "out")
   with pytest.raises(UserError, match="compare.json exists"):

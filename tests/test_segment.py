@@ -127,6 +127,24 @@ def test_files_are_read_upright(segmenter, tmp_path):
     segmenter("none.jpg")
 
 
+def test_other_variables_of_the_same_model(segmenter, tmp_path):
+  path = str(tmp_path / "photo.png")
+  Image.fromarray(photograph(0, 47, 71)).save(path)
+  before = segmenter(path)
+  params = segmenter.variables["params"]
+  head = {**params["head"], "kernel": 3 * params["head"]["kernel"]}
+  variables = {**segmenter.variables, "params": {**params, "head": head}}
+  after = segmenter.with_variables(variables)(path)
+  np.testing.assert_array_equal(after.segments, before.segments)
+  np.testing.assert_allclose(
+    after.logits, 3 * before.logits - 2 * params["head"]["bias"], atol=1e-5
+  )
+  assert_equal(segmenter(path), before)
+  image, labels = segmenter.inputs(path)
+  out = segmenter.model.apply(variables, image, labels, train=False)
+  np.testing.assert_allclose(out.logits[0], after.logits, atol=1e-4)
+
+
 def test_foreign_superpixels_take_the_place_of_seeds(segmenter):
   image = photograph(2, 47, 71)
   labels = superpixels_of(image)
