@@ -16,7 +16,7 @@ from hseg_jax import files, images, inputs, reports, score, score_arguments
 from hseg_jax.errors import UserError
 from hseg_jax.progress import Progress
 from hseg_jax.reports import Report
-from hseg_jax.scoring import bootstrap
+from hseg_jax.scoring import bootstrap, truths
 from hseg_jax.viz import compare_page
 
 RESULTS, PAGE = "compare.json", "compare.html"
@@ -61,13 +61,14 @@ def compare(
   """
   out = pathlib.Path(out)
   methods = _parse(arguments)
-  if num_resamples < 1:
-    raise UserError(f"The images cannot be drawn {num_resamples} times; ask for 1,000, say.")
-  for name in (RESULTS, PAGE):
-    if (out / name).exists() and not force:
-      raise UserError(f"{out / name} exists; give another folder or --force.")
+  if num_resamples < 1 or seed < 0:
+    raise UserError(
+      f"The images cannot be drawn {num_resamples} times with seed {seed}; ask for 1,000 times and "
+      "seed 0, say."
+    )
   kinds = {name: _kind(folder) for name, folder in methods.items()}
   _check_needs(kinds, methods, benchmark, ground_truth, photographs)
+  _check_results(kinds, out, force)
   for name, kind in kinds.items():
     if kind != "report":
       predictions = methods[name]
@@ -108,7 +109,7 @@ def _parse(arguments: Sequence[str]) -> dict[str, pathlib.Path]:
 
 
 def _kind(folder: pathlib.Path) -> str:
-  """ "report", "run", "weights" or "predictions", by what lies in the folder."""
+  """What lies in a folder: a "report", a "run", "weights" or else "predictions"."""
   if not folder.exists():
     raise UserError(f"There is no {folder}; name a report, predictions, a run or weights.")
   marks = {score.SCORES: "report", "checkpoints": "run", "model.safetensors": "weights"}
@@ -130,6 +131,21 @@ def _check_needs(
       )
     if kind in ("run", "weights") and photographs is None:
       raise UserError(f"{methods[name]} holds a model; give --images for it to segment.")
+  if benchmark is not None and benchmark not in score.BENCHMARKS:
+    known = ", ".join(score.BENCHMARKS)
+    raise UserError(f"There is no benchmark {benchmark!r}; choose one of {known}.")
+  if benchmark is not None and ground_truth is not None:
+    truths.find(benchmark.replace("-", "_"), ground_truth)
+  if photographs is not None:
+    inputs.find([photographs])
+
+
+def _check_results(kinds: Mapping[str, str], out: pathlib.Path, force: bool) -> None:
+  results = [out / RESULTS, out / PAGE]
+  results += [out / name / score.SCORES for name, kind in kinds.items() if kind != "report"]
+  for path in results:
+    if path.exists() and not force:
+      raise UserError(f"{path} exists; give another folder or --force.")
 
 
 def _segment(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hseg_jax import cli, compare, evaluate, experiment, score, segment
+from hseg_jax import cli, compare, evaluate, experiment, processes, score, segment
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
 from tests import fake_reports, tiny_segmenter
@@ -18,6 +18,7 @@ HITS = np.array([[2, 1], [4, 5], [6, 6], [8, 7]])
 @pytest.fixture(autouse=True)
 def benchmark(monkeypatch):
   monkeypatch.setitem(score.BENCHMARKS, "fake", fake_reports.BENCHMARK)
+  monkeypatch.setattr(processes, "count_cores", lambda: 1)  # others take seconds to start
 
 
 @pytest.fixture
@@ -122,6 +123,13 @@ def test_predictions_are_scored_first(tmp_path):
   out = tmp_path / "out"
   with pytest.raises(UserError, match="give --benchmark and --ground-truth"):
     run(str(good), str(bad), out=out)
+  for options, words in (
+    ({"benchmark": "bsd", "ground_truth": truth}, "no benchmark 'bsd'"),
+    ({"benchmark": "bsds", "ground_truth": tmp_path / "none"}, "none"),
+  ):
+    with pytest.raises(UserError, match=words):
+      run(str(good), str(bad), out=out, **options)
+  assert not out.exists()
   words = [f"--predictions={good}", f"--ground-truth={truth}", f"--out={tmp_path / 'report'}"]
   assert cli.main(["score", "superpixels", *words]) == 0
   found = run(
@@ -130,7 +138,11 @@ def test_predictions_are_scored_first(tmp_path):
   accuracy = found["scores"]["achievable_accuracy"]
   assert accuracy["good"]["value"] == 1 and accuracy["bad"]["value"] < 0.9
   assert (out / "bad" / score.SCORES).is_file() and not (out / "good").exists()
-  page = (out / compare.PAGE).read_text()
+  (out / compare.RESULTS).unlink()
+  (out / compare.PAGE).rename(tmp_path / "page.html")
+  with pytest.raises(UserError, match=r"bad/scores.json exists"):
+    run(str(good), str(bad), out=out, benchmark="superpixels", ground_truth=truth)
+  page = (tmp_path / "page.html").read_text()
   assert "bad: segments" in page and page.count("<figcaption>annotator") == 2
 
 
@@ -167,6 +179,7 @@ def test_the_command(reports, tmp_path, capsys):
   for words, said in (
     ([*reports, "--out", out], "exists; give another folder or --force."),
     ([*reports, "--out", out, "--resamples", "0"], "cannot be drawn 0 times"),
+    ([*reports, "--out", out, "--seed", "-1"], "with seed -1"),
     ([reports[0], str(tmp_path / "nowhere"), "--out", out, "--force"], "There is no"),
   ):
     assert cli.main(["compare", *words]) == 2
