@@ -61,7 +61,10 @@ def test_images_without_a_score_are_ranked_by_another():
     for method, rows in IMAGES.items()
   }
   images["one"]["2"]["errors"] = 7.0
+  del images["t<o"]["0"]["accuracy"]  # what is not known may be left out
   assert compare_page.extremes(images, 1) == {"t<o": ([], ["2"])}
+  nothing = {method: dict.fromkeys(rows, {}) for method, rows in IMAGES.items()}
+  assert compare_page.extremes(nothing, 1) == {"t<o": ([], [])}
 
 
 def test_the_table_shows_wholes_and_few_places():

@@ -116,13 +116,14 @@ _CURVES_NOTE = (
 
 
 def _ranking_score(images: Images) -> str:
-  """The first score that every method has of some image."""
-  known = lambda rows: {
-    name for scores in rows.values() for name, value in scores.items() if not math.isnan(value)
-  }
-  common = set.intersection(*map(known, images.values()))
-  first = next(iter(next(iter(images.values())).values()))
-  return next((name for name in first if name in common), next(iter(first)))
+  """The first score that every method has of some image; "" if there is none."""
+  known = [
+    dict.fromkeys(
+      name for scores in rows.values() for name in scores if not math.isnan(scores[name])
+    )
+    for rows in images.values()
+  ]
+  return next((name for name in known[0] if all(name in each for each in known)), "")
 
 
 def _differences(images: Images, first: str, method: str, score: str) -> dict[str, float]:
