@@ -105,13 +105,13 @@ def render(
 
 
 _SCORES_NOTE = (
-  "Dots are values, bars 95 % intervals of what they would be on other images of the kind. On the "
-  "right is what each method scores above {}, with both on the same drawn images; a bar clear of "
-  "the line speaks for a difference. The share is of draws in which the difference has this sign."
+  "Dots are values, bars 95 % intervals of what they would be on other images of the kind. Next "
+  "comes what each method scores above {}, with both on the same drawn images; a bar clear of the "
+  "line speaks for a difference. The share is of draws in which the difference has this sign."
 )
 _CURVES_NOTE = (
   "What each method scores above {} on each image, sorted: how many images gain, and how much. "
-  "Hover a point for its value."
+  "Colours are those above; hover a point for its value."
 )
 
 
