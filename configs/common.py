@@ -4,6 +4,8 @@
 `--config configs/x.py:smoke` shrinks the experiment to two steps.
 """
 
+import importlib
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -103,6 +105,23 @@ def as_vit(config: ConfigDict, name: str) -> None:
   config.superpixels.method = "none"
 
 
+def evaluation_of(experiment: str) -> ConfigDict:
+  """The config of an experiment, without its evaluators, for a file that lists others.
+
+  Args:
+    experiment: name of a file beside this one.
+
+  Raises:
+    ValueError: no experiment is named.
+  """
+  if not experiment:
+    raise ValueError("name the experiment behind a colon, such as FILE.py:cast_tiny_folder")
+  config = importlib.import_module(f"configs.{experiment}").get_config()
+  config.evaluators = ConfigDict()
+  config.evaluators.unlock()
+  return config
+
+
 def imagenet_moco(
   config: ConfigDict, *, num_images: int, num_epochs: int, warmup_epochs: int
 ) -> None:
@@ -152,6 +171,31 @@ def hierarchy() -> dict:
     "num_regions": (32, 16, 8, 4),  # the clusters of cast_tiny
     "baselines": ("grid", "slic", "ward"),
     "tolerance": 1.5,  # pixels between boundaries that still agree
+    "seed": 0,
+  }
+
+
+def part_whole() -> dict:
+  """Options of the part-whole evaluator, for data with masks and names of objects and parts."""
+  return {
+    "num_examples": 500,
+    "num_regions": (32, 16, 8, 4),  # of a ViT's k-means; the clusters of cast_tiny
+    "object_level": -1,  # the coarsest; its regions are named as objects
+    "part_level": -2,  # the one below; its regions are named as parts
+    "labellings": ("oracle",),  # and "clip", which wants the extra hseg_jax[clip]
+    "clip_model": "ViT-B-16",  # of open_clip
+    "clip_weights": "openai",  # a tag of open_clip, or a file
+    "tolerance": 1.5,  # pixels between boundaries that still agree
+    "seed": 0,
+  }
+
+
+def figure_ground() -> dict:
+  """Options of the figure-ground evaluator, for data with masks of objects or of classes."""
+  return {
+    "num_examples": 500,
+    "num_regions": (32, 16, 8, 4),  # of a ViT's k-means; the clusters of cast_tiny
+    "share": 0.6,  # of the attention that a mask keeps, as in DINO
     "seed": 0,
   }
 

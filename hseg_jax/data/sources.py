@@ -14,6 +14,7 @@ from absl import logging
 from hseg_jax.data import partworld
 from hseg_jax.errors import UserError
 from hseg_jax.images import EXTENSIONS, UnreadableImage, decode, list_folder
+from hseg_jax.vocabulary import Vocabulary
 
 Example = dict[str, Any]
 
@@ -77,6 +78,7 @@ class Source:
   Attributes:
     class_names: names in the order of their labels.
     num_classes: how many.
+    vocabulary: of objects and parts; None where the data set has none.
   """
 
   def __init__(self, examples: Examples, *, max_bad_images: int, num_examples: int | None = None):
@@ -89,6 +91,7 @@ class Source:
     self._bad_images = BadImages(max_bad_images)
     self.class_names = tuple(examples.class_names)
     self.num_classes = len(self.class_names)
+    self.vocabulary: Vocabulary | None = getattr(examples, "vocabulary", None)
 
   def __len__(self) -> int:
     return self._length

@@ -4,7 +4,7 @@ This is the only file that imports open_clip, which is an extra of the package.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -15,6 +15,7 @@ from hseg_jax.errors import UserError
 _BATCH = 32
 
 
+@runtime_checkable
 class ImageTextModel(Protocol):
   """What puts pictures and text into one space, where their cosine tells how well they match."""
 

@@ -1,12 +1,10 @@
 """Names for segments: which class of object, and of part, each region of an image gets.
 
-The protocol of the reference's PartImageNet notebooks, after OVSeg (Liang et al., CVPR 2023) without
-its fine-tuning: the segments of one level are named among the objects, those of a finer one among
-the parts of the object below them. Names are found by comparing pictures of the segments with
-sentences, or by an oracle, which knows the truth and so judges the segmentation alone.
+The protocol of the reference's PartImageNet notebooks, after OVSeg (Liang et al., CVPR 2023) but
+without its fine-tuning: the segments of one level are named among the objects, those of a finer one
+among the parts of the object that they lie in. Names are found by comparing pictures of segments
+with sentences, or by an oracle, which knows the truth and so judges the segmentation alone.
 """
-
-from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, Integer
@@ -16,9 +14,6 @@ from hseg_jax.vocabulary import Vocabulary
 # In the normalised space of an image-text model, as in the reference: a colour near mid-grey.
 FILL = 0.5
 TEMPLATE = "a photo of a {}"
-
-# Label map of segments, and how many classes there are -> score of every class for each segment.
-Score = Callable[[Int[np.ndarray, "h w"]], Float[np.ndarray, "n c"]]
 
 
 def label_objects(
@@ -53,7 +48,7 @@ def label_parts(
   background = len(vocabulary.pairs)
   _, first = np.unique(segments, return_index=True)
   classes = np.full(len(first), background)
-  for segment, found in enumerate(objects.ravel()[first]):
+  for segment, found in enumerate(objects.ravel()[first].tolist()):
     members = vocabulary.members(found)
     if len(members) and scores[segment, members].max() > -np.inf:
       classes[segment] = members[scores[segment, members].argmax()]
