@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from absl import logging
 
-from hseg_jax.data import partworld
+from hseg_jax.data import part_imagenet, partworld
 from hseg_jax.errors import UserError
 from hseg_jax.images import EXTENSIONS, UnreadableImage, decode, list_folder
 from hseg_jax.vocabulary import Vocabulary
@@ -44,11 +44,13 @@ def load(
   """Opens a data set for random access.
 
   Args:
-    source: "partworld" (drawn on the fly), "folder" (`root/split/class/image`) or "tfds".
+    source: "partworld" (drawn on the fly), "folder" (`root/split/class/image`), "part_imagenet"
+      (`root/images/split`, `root/annotations/split.json`) or "tfds".
     name: the TFDS name, such as "imagenet2012"; the other sources ignore it.
     root: the folder of the image tree, or TFDS's data_dir ("" for its default).
     split: "train", "validation", ... ; a folder's name for "folder"; TFDS also takes slices.
-    image_size: side in pixels at which PartWorld is drawn; the other sources keep their sizes.
+    image_size: side in pixels at which PartWorld is drawn and PartImageNet cropped; the other
+      sources keep their sizes.
     seed: which PartWorld to draw.
     num_examples: take only so many, evenly spaced over the data set; None takes all.
     max_bad_images: how many unreadable images to replace before giving up.
@@ -61,10 +63,14 @@ def load(
     return Source(examples, max_bad_images=max_bad_images)
   if source == "folder":
     examples = FolderExamples(root, split)
+  elif source == "part_imagenet":
+    examples = part_imagenet.PartImageNet(root, split, image_size)
   elif source == "tfds":
     examples = TfdsExamples(name, root, split)
   else:
-    raise UserError(f'Unknown data.source "{source}"; choose "partworld", "folder" or "tfds".')
+    raise UserError(
+      f'Unknown data.source "{source}"; choose "partworld", "folder", "part_imagenet" or "tfds".'
+    )
   return Source(examples, max_bad_images=max_bad_images, num_examples=num_examples)
 
 

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from hseg_jax.models.output import CastOutput
 
 
 def apply_with_attention(
-  model: nn.Module,
+  model: Any,
   variables: Mapping[str, Any],
   image: Float[Array | np.ndarray, "b h w 3"],
   segments: Int[Array | np.ndarray, "b sh sw"] | None,
