@@ -158,7 +158,7 @@ def forward(
   return found
 
 
-def sum_over_hosts(totals: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def sum_over_hosts(totals: Mapping[str, Any]) -> dict[str, Any]:
   """Adds up what every host has tallied of its own images; the same on all of them."""
   return {
     name: multihost_utils.process_allgather(total).reshape(-1, *np.shape(total)).sum(axis=0)

@@ -52,7 +52,8 @@ def test_a_mask_keeps_the_share_of_the_attention():
 
 
 def test_a_vit_has_attention_over_patches_and_regions_of_kmeans():
-  scores = dict(make(QuarterVit(HEADS), show(0, 3)).run({}))
+  heads = (0.1, 0.5, 0.1, 0.1), (0.1, 0.1, 0.1, 0.5)
+  scores = dict(make(QuarterVit(heads), show(1, 3)).run({}))
   names = {name.removeprefix("val/figure_ground/").rpartition("/")[0] for name in scores}
   assert names == {"everything", "patches", "kmeans/4", "kmeans/2"}
   assert scores["val/figure_ground/patches/jaccard"] == pytest.approx(1 / 2)
@@ -72,7 +73,7 @@ def test_refuses_what_it_cannot_score():
   with pytest.raises(UserError, match="no object and no semantic"):
     make(QuarterCast(), Examples([{"image": IMAGE, "label": 0}]))
   with pytest.raises(UserError, match="figure_ground.share is 0"):
-    make(QuarterCast(), show(0), share=0)
+    make(QuarterCast(), show(0), share=0.0)
   with pytest.raises(UserError, match="Tome"):
     make(create_model("tome_small"), show(0))
   with pytest.raises(UserError, match="None of the images shows a figure"):

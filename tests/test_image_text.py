@@ -61,7 +61,9 @@ def model(monkeypatch):
     assert device == "cpu"
     if (name, pretrained) != ("ViT-B-16", "openai"):
       raise RuntimeError("Unknown model")
-    transform = lambda image: tensor(np.asarray(image)[::2, ::2].transpose(2, 0, 1) / 255)
+    transform = lambda image: tensor(
+      np.asarray(image)[::2, ::2].transpose(2, 0, 1) / np.float32(255)
+    )
     return model, None, transform
 
   torch = types.ModuleType("torch")

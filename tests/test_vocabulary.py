@@ -31,6 +31,7 @@ def test_a_part_is_its_only_owners_or_that_of_the_object_at_its_pixel():
 def test_every_drawn_part_belongs_to_the_vocabulary():
   data = PartWorld("val", size=32, num_examples=32)
   background = len(data.vocabulary.pairs)
+  assert len(set(data.vocabulary.part_names)) == background
   for i in range(len(data)):
     example = data[i]
     objects = data.vocabulary.object_classes(example["object"], example["label"])

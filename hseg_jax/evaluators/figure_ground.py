@@ -20,7 +20,7 @@ from hseg_jax.scoring import figure_ground, part_whole
 
 IGNORED = 255  # in a map of classes, where 0 is the ground
 
-Sums = dict[str, np.ndarray]
+Sums = dict[str, Any]
 
 
 class Evaluator:
@@ -204,7 +204,7 @@ def _score_attention(
   }
 
 
-def _scores(name: str, mean: np.ndarray) -> Iterator[tuple[str, float]]:
+def _scores(name: str, mean: np.ndarray | np.float64) -> Iterator[tuple[str, float]]:
   """The scores that follow from the mean of a sum over images."""
   prefix, _, score = name.rpartition("/")
   if score == "jaccards":

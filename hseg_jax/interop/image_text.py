@@ -64,7 +64,8 @@ class OpenClip:
       )
       self._tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:  # names, files and downloads each fail in their own ways
-      raise UserError(f"open_clip has no {name} with weights {weights}: {error}") from error
+      reason = str(error).partition(" Available")[0]  # lists of everything it knows follow
+      raise UserError(f"open_clip has no {name} with weights {weights}: {reason}") from error
     self._model = model.eval()
 
   def prepare(self, image: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "s s 3"]:
