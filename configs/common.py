@@ -44,7 +44,7 @@ def base() -> ConfigDict:
   c.model.train_last_pool = placeholder(bool)  # whether losses reach the last pooling
 
   c.data = ConfigDict()
-  c.data.source = "partworld"  # or "folder" (root/split/class/image), "tfds"
+  c.data.source = "partworld"  # or "folder" (root/split/class/image), "part_imagenet", "tfds"
   c.data.name = ""  # of the TFDS data set
   c.data.root = ""  # the image tree, or TFDS's data_dir ("": its default)
   c.data.train_split = "train"

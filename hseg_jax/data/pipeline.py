@@ -109,8 +109,8 @@ def eval_batches(
 
   Returns:
     An iterator of dicts: `image` and `segments` as in `train_batches`, `valid` bool `[b]`, False
-    for the padding of the last batch, and what `keep` names: `label` int32 `[b]`, masks `[b, h, w]`
-    of the source's own dtype.
+    for the padding of the last batch, and what `keep` names: `label` int32 `[b]`, `object` bool
+    `[b, h, w]`, `parts` and `semantic` uint8 `[b, h, w]`.
 
   Raises:
     UserError: as `train_batches` does, or if the source has no such mask.
