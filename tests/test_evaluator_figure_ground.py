@@ -62,11 +62,14 @@ def test_a_vit_has_attention_over_patches_and_regions_of_kmeans():
 
 def test_classes_are_figure_and_ignored_pixels_do_not_count():
   classes = np.select([QUARTERS == 0, QUARTERS == 3], [7, 255], 0).astype(np.uint8)
-  source = Examples([{"image": IMAGE, "semantic": classes}])
-  scores = dict(make(QuarterCast(HEADS), source).run({}))
+  score = lambda **masks: dict(
+    make(QuarterCast(HEADS), Examples([{"image": IMAGE, **masks}])).run({})
+  )
+  scores = score(semantic=classes)
   assert scores["val/figure_ground/level_1/jaccard"] == pytest.approx(1)
   assert scores["val/figure_ground/everything/jaccard"] == pytest.approx(1 / 3)
   assert scores["val/figure_ground/level_2/best_region"] == pytest.approx(1 / 2)
+  assert score(semantic=classes, object=QUARTERS == 0) == scores
 
 
 def test_refuses_what_it_cannot_score():

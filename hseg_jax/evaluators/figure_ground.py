@@ -50,7 +50,7 @@ class Evaluator:
     Args:
       model: a model with levels, or a plain ViT.
       source: images with a mask `object`, or else with a map of classes `semantic`, of which every
-        class but 0 is figure and 255 is ignored.
+        class but 0 is figure. Where there is such a map, its pixels of 255 do not count.
       batch_size: of all devices together.
       image_size: side in pixels.
       superpixels: as `data.pipeline.eval_batches` takes them.
@@ -73,7 +73,7 @@ class Evaluator:
     model_hierarchies.check(model, num_regions, "figure_ground")
     if not 0 < share <= 1:
       raise UserError(f"figure_ground.share is {share}; give one in (0, 1], such as 0.6.")
-    self._truth, self._share = truths[0], share
+    self._share = share
     # The last block of every stage.
     self._blocks = np.cumsum(model.depths) - 1
     self._hierarchies = ModelHierarchies(
@@ -85,7 +85,7 @@ class Evaluator:
       num_workers=num_workers,
       to_global=to_global,
       num_examples=num_examples,
-      keep=(self._truth,),
+      keep=truths,
       num_regions=num_regions,
       seed=seed,
       attention=True,
@@ -107,7 +107,7 @@ class Evaluator:
     """
     totals: Sums = {}
     for example, row in self._hierarchies.rows(variables):
-      truth, valid = _figure(example[self._truth])
+      truth, valid = _figure(example)
       counts = example["valid"] and (truth & valid).any()
       for name, value in self._score(example, row, truth, valid).items():
         # Every host names the same scores, whichever images fall to it.
@@ -154,11 +154,14 @@ class Evaluator:
     return found
 
 
-def _figure(mask: np.ndarray) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
+def _figure(
+  example: Mapping[str, np.ndarray],
+) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
   """The figure, and the pixels that count."""
-  if mask.dtype == bool:
+  mask = example["object" if "object" in example else "semantic"] > 0
+  if "semantic" not in example:
     return mask, np.ones(mask.shape, bool)
-  return mask > 0, (mask >= 0) & (mask != IGNORED)
+  return mask, example["semantic"] != IGNORED
 
 
 def _with_masks(
