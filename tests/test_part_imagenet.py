@@ -18,7 +18,7 @@ CATEGORIES = [
 BOX = lambda left, top, right, bottom: [[left, top, right, top, right, bottom, left, bottom]]
 
 
-def write(root, *, categories=CATEGORIES, category_id=7):
+def write(root, *, categories=CATEGORIES, category_id=7, height=20):
   """Two images of 40x20 pixels, one of them in a folder of its class."""
   rng = np.random.default_rng(0)
   for file in ("n01440764_1.png", "n02/n02000001_2.png"):
@@ -27,7 +27,9 @@ def write(root, *, categories=CATEGORIES, category_id=7):
     Image.fromarray(rng.integers(0, 256, (20, 40, 3), np.uint8)).save(path)
   names = ("n01440764_1.png", "n02000001_2.png")
   table = {
-    "images": [{"id": i, "file_name": n, "height": 20, "width": 40} for i, n in enumerate(names)],
+    "images": [
+      {"id": i, "file_name": n, "height": height, "width": 40} for i, n in enumerate(names)
+    ],
     "annotations": [
       {"image_id": 0, "category_id": category_id, "segmentation": BOX(10, 0, 30, 10)},
       {"image_id": 0, "category_id": 8, "segmentation": BOX(20, 4, 40, 12)},
@@ -73,9 +75,10 @@ def test_the_source_passes_the_vocabulary_on(tmp_path):
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"category_id": 3}, "n01440764_1 a part of no category"),
-    ({"categories": [{"id": 7, "name": "Bird Head"}]}, "category without 'supercategory'"),
-    ({"categories": []}, "has 0 categories"),
+    ({"category_id": 3}, "n01440764_1, mask 1 has no known category"),
+    ({"categories": [{"id": 7, "name": "Bird Head"}]}, "a category lacks 'supercategory'"),
+    ({"categories": []}, "no categories of parts"),
+    ({"height": 21}, "The masks of n01440764_1.png are of another size"),
   ],
 )
 def test_refuses_annotations_that_say_nothing_of_parts(tmp_path, options, message):

@@ -1,27 +1,24 @@
 """PartImageNet: photographs with masks of the parts of their objects (He et al., ECCV 2022)."""
 
-import collections
 import pathlib
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from hseg_jax.data import transforms
 from hseg_jax.errors import UserError
 from hseg_jax.images import decode, list_folder
-from hseg_jax.scoring import coco_masks
+from hseg_jax.scoring import coco_masks, part_truths
 from hseg_jax.vocabulary import Vocabulary
 
 
 class PartImageNet:
   """The images of a split, `root/images/SPLIT`, and `root/annotations/SPLIT.json`.
 
-  Images may lie in folders of their own class. Objects are the supercategories of the annotations,
-  in the order of the categories, and parts are the categories. Where masks overlap, the later one
-  counts. Images and masks come with the short side at `image_size` and their central square cut
-  out, as in the reference's notebooks, whose evaluation crops less than that of ImageNet.
+  Images may lie in folders of their own class. What the annotations say of objects and parts is
+  read by `part_truths.find_part_categories`. Images and masks come with the short side at
+  `image_size` and their central square cut out, as in the reference's notebooks, which crop less
+  than evaluation on ImageNet does.
 
   An example is `image`, `object` and `parts` (uint8 `[s, s]`, 0 = none, else 1 + the index in the
   vocabulary) and `label`, -1: images as such have no class.
@@ -45,62 +42,50 @@ class PartImageNet:
     self._folder, path = pathlib.Path(root, "images", split), f"{root}/annotations/{split}.json"
     if not self._folder.is_dir():
       raise UserError(f"There is no folder {self._folder}; name a split that PartImageNet has.")
-    self._annotations, self._image_size = coco_masks.load(path), image_size
+    content = coco_masks.load(path)
+    self._truths, self._image_size = part_truths.find_part_categories(content), image_size
+    self.vocabulary = _vocabulary(content, *self._truths.class_names)
     files = {pathlib.PurePath(file).stem: file for file in list_folder(self._folder)}
-    self._names = sorted(self._annotations.images)
-    missing = [name for name in self._names if pathlib.PurePath(name).name not in files]
-    if missing or not self._names:
+    missing = [name for name in self._truths.names if name not in files]
+    if missing or not self._truths.names:
       raise UserError(
-        f"{len(missing)} of the {len(self._names)} images that {path} lists are not in "
+        f"{len(missing)} of the {len(self._truths.names)} images that {path} lists are not in "
         f"{self._folder}" + (f", such as {missing[0]}." if missing else ".")
       )
-    self._files = [files[pathlib.PurePath(name).name] for name in self._names]
-    self.vocabulary, self._kinds = _read_categories(self._annotations.categories, path)
+    self._files = [files[name] for name in self._truths.names]
 
   def __len__(self) -> int:
-    return len(self._names)
+    return len(self._files)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    file = self._files[index]
+    name, file = self._truths.names[index], self._files[index]
     image = decode(self._folder / file, file)
-    objects, parts = self._masks(self._names[index], image.shape[:2])
-    crop = transforms.square_mask
+    parts, objects = self._truths.read(name).levels
+    if parts.shape != image.shape[:2]:
+      raise UserError(f"The masks of {file} are of another size than the image.")
+    crop = lambda mask: transforms.square_mask(mask.astype(np.uint8), image_size=self._image_size)
     return {
       "image": transforms.square(image, image_size=self._image_size),
       "label": -1,
-      "object": crop(objects, image_size=self._image_size),
-      "parts": crop(parts, image_size=self._image_size),
+      "object": crop(objects),
+      "parts": crop(parts),
     }
 
-  def _masks(
-    self, name: str, shape: tuple[int, int]
-  ) -> tuple[UInt8[np.ndarray, "h w"], UInt8[np.ndarray, "h w"]]:
-    objects, parts = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-    for i, entry in enumerate(self._annotations.images[name]):
-      inside = self._annotations.mask(name, i, entry.get("segmentation"), shape)
-      if entry.get("category_id") not in self._kinds:
-        raise UserError(f"{self._annotations.path} gives {name} a part of no category.")
-      kind, whole = self._kinds[entry["category_id"]]
-      objects[inside], parts[inside] = 1 + whole, 1 + kind
-    return objects, parts
 
-
-def _read_categories(
-  categories: Sequence[Mapping[str, Any]], path: str
-) -> tuple[Vocabulary, dict[int, tuple[int, int]]]:
-  """The vocabulary, and the part and object of each category's id."""
-  kinds, parts_of, parts = {}, collections.defaultdict(list), []
-  try:
-    for kind, category in enumerate(categories):
-      whole = category["supercategory"]
-      parts_of[whole].append(kind)
-      # Categories are called "Bird Wing" where the vocabulary joins the two itself.
-      parts.append(category["name"].removeprefix(f"{whole} "))
-      kinds[category["id"]] = kind, list(parts_of).index(whole)
-  except (KeyError, TypeError, AttributeError) as error:
-    raise UserError(
-      f"{path} has a category without {error}; each needs a supercategory."
-    ) from error
-  if not 0 < len(parts) < 255:
-    raise UserError(f"{path} has {len(parts)} categories, which are to be the parts of objects.")
-  return Vocabulary(tuple(parts_of), tuple(parts), tuple(map(tuple, parts_of.values()))), kinds
+def _vocabulary(
+  content: coco_masks.Annotations, part_names: tuple[str, ...], object_names: tuple[str, ...]
+) -> Vocabulary:
+  """Objects and parts, from names that start with the background's."""
+  if len(part_names) > 255:
+    raise UserError(f"{content.path} has {len(part_names) - 1} categories, but 254 are the most.")
+  wholes = [str(category["supercategory"]) for category in content.categories]
+  return Vocabulary(
+    object_names[1:],
+    # They are called "Bird Wing", and the vocabulary puts the object's name before each itself.
+    tuple(
+      part.removeprefix(f"{whole} ") for part, whole in zip(part_names[1:], wholes, strict=True)
+    ),
+    tuple(
+      tuple(kind for kind, whole in enumerate(wholes) if whole == name) for name in object_names[1:]
+    ),
+  )
