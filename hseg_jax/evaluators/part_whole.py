@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from hseg_jax import model_hierarchies
 from hseg_jax.errors import UserError
@@ -82,10 +82,7 @@ class Evaluator:
     if "clip" in labellings:
       self._clip = image_text or OpenClip(clip_model, clip_weights)
       names = [*self._vocabulary.objects, "Background"], self._vocabulary.part_names
-      self._texts = [
-        self._clip.embed_texts([labelling.TEMPLATE.format(name) for name in group])
-        for group in names
-      ]
+      self._texts = [_embed_names(self._clip, group) for group in names]
     self._hierarchies = ModelHierarchies(
       model,
       source=source,
@@ -172,6 +169,10 @@ def _scores(sums: Mapping[str, np.ndarray]) -> dict[str, float]:
     "boundary_f_per_image": float(sums["boundary_f"] / max(sums["with_boundary"], 1)),
     "boundary_f_dataset": semantic.mean_boundary_f(sums["boundaries"]),
   }
+
+
+def _embed_names(clip: ImageTextModel, names: Sequence[str]) -> Float[np.ndarray, "c d"]:
+  return clip.embed_texts([labelling.TEMPLATE.format(name) for name in names])
 
 
 def _check(
