@@ -169,7 +169,7 @@ def hierarchy() -> dict:
     "num_examples": 500,
     "num_pictures": 8,
     "num_regions": (32, 16, 8, 4),  # the clusters of cast_tiny
-    "baselines": ("grid", "slic", "ward"),
+    "baselines": ("grid", "slic", "ward"),  # or "seeds", "felzenszwalb"; of a ViT "spectral"
     "tolerance": 1.5,  # pixels between boundaries that still agree
     "seed": 0,
   }

@@ -74,8 +74,22 @@ def _segment(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
   from hseg_jax import segment_files
 
   del overrides
+  segmenter = _find_method(arguments)
+  if not segmenter.nests:
+    for option in ("regions", "html"):
+      if getattr(arguments, option):
+        raise UserError(f"--{option} is for levels that nest; those of this method do not.")
+    segment_files.segment_flat(
+      segmenter,
+      arguments.images,
+      arguments.out,
+      superpixels=arguments.superpixels,
+      batch_size=arguments.batch_size,
+      force=arguments.force,
+    )
+    return
   segment_files.segment(
-    _segmenter(arguments),
+    segmenter,
     arguments.images,
     arguments.out,
     superpixels=arguments.superpixels,
@@ -107,7 +121,23 @@ def _score(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
   score.score(**score_arguments.keywords(arguments))
 
 
-def _segmenter(arguments: argparse.Namespace) -> Any:
+def _find_method(arguments: argparse.Namespace) -> Any:
+  """What `hseg segment` segments by: pixels alone, or a model."""
+  from hseg_jax.baselines import image_segmenter, methods
+
+  if arguments.method is None or arguments.method in methods.TOKEN_METHODS:
+    return _segmenter(arguments, method=arguments.method)
+  if arguments.weights is not None:
+    raise UserError(f"--method {arguments.method} uses no model; leave out --weights.")
+  return image_segmenter.ImageSegmenter(
+    arguments.method,
+    num_regions=arguments.num_clusters,
+    size=arguments.size,
+    num_segments=arguments.num_segments,
+  )
+
+
+def _segmenter(arguments: argparse.Namespace, **options: Any) -> Any:
   from hseg_jax.segment import Segmenter
 
   return Segmenter.from_pretrained(
@@ -115,6 +145,7 @@ def _segmenter(arguments: argparse.Namespace) -> Any:
     size=arguments.size,
     num_segments=arguments.num_segments,
     num_clusters=arguments.num_clusters,
+    **options,
   )
 
 
@@ -199,12 +230,7 @@ def _parser() -> argparse.ArgumentParser:
 
   segment = command("segment", _segment, "Segment images into hierarchies of regions.")
   _add_images(segment, "gets NAME.npz, NAME.json and NAME.png of every image")
-  segment.add_argument(
-    "--regions", type=int, metavar="K", help="also cut each image into K regions"
-  )
-  segment.add_argument(
-    "--html", action="store_true", help="also write explorer.html, to walk through the regions"
-  )
+  _add_segmentation(segment)
 
   features = command("features", _features, "Write the features of images and their regions.")
   _add_images(features, "gets features.npz")
@@ -225,13 +251,28 @@ def _add_images(sub: argparse.ArgumentParser, out: str) -> None:
   sub.add_argument(
     "--superpixels", metavar="DIR", help="label maps NAME.npy, .npz or .png; computed if not given"
   )
-  sub.add_argument("--size", type=int, metavar="N", help="short side of what the model sees")
+  sub.add_argument(
+    "--size", type=int, metavar="N", help="short side of what is segmented, in pixels"
+  )
   sub.add_argument("--num-segments", type=int, metavar="N", help="the most superpixels of an image")
   sub.add_argument(
     "--num-clusters", type=_counts, metavar="A,B,C,D", help="the most regions of each level"
   )
   sub.add_argument("--batch-size", type=int, default=16, metavar="N", help="images seen at once")
   sub.add_argument("--force", action="store_true", help="overwrite")
+
+
+def _add_segmentation(sub: argparse.ArgumentParser) -> None:
+  sub.add_argument(
+    "--method",
+    metavar="NAME",
+    help="without a model: grid, slic, seeds, ward or felzenszwalb; of the tokens of a plain ViT: "
+    "kmeans or spectral",
+  )
+  sub.add_argument("--regions", type=int, metavar="K", help="also cut each image into K regions")
+  sub.add_argument(
+    "--html", action="store_true", help="also write explorer.html, to walk through the regions"
+  )
 
 
 def _run(argv: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """The hierarchies that a model makes of the images of a data set, for evaluators of regions."""
 
-import itertools
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Float
 
-from hseg_jax.baselines import kmeans
+from hseg_jax.baselines import methods
 from hseg_jax.data import pipeline, sources
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
@@ -91,28 +91,36 @@ class ModelHierarchies:
     example: Mapping[str, np.ndarray],
     row: Mapping[str, Any],
     features: Sequence[Float[np.ndarray, "_ _"]] = (),
+    clustering: str = "kmeans",
   ) -> Hierarchy:
-    """The hierarchy of an image, with `features` as `Hierarchy.from_assignments` takes them."""
+    """The hierarchy of an image.
+
+    Args:
+      example: the image's, as `rows` gave it.
+      row: likewise.
+      features: as `Hierarchy.from_assignments` takes them; not for a model without levels.
+      clustering: a key of `methods.TOKEN_METHODS`, for a model without levels.
+    """
     probabilities = row.get("probabilities")
     if "tokens" not in row:
       return Hierarchy.from_assignments(
         example["segments"], row["assignments"], features, probabilities
       )
     side = -(-self._image_size // self._model.stride)
-    maps = kmeans.segment(
+    maps = methods.TOKEN_METHODS[clustering](
       row["tokens"].reshape(side, side, -1),
       (self._image_size, self._image_size),
       self._num_regions,
       seed=self._seed,
     )
-    return Hierarchy(maps[0], Hierarchy.from_labels(maps).parents, (), probabilities)
+    return dataclasses.replace(Hierarchy.from_labels(maps), probabilities=probabilities)
 
-  def maps(self, hierarchy: Hierarchy) -> dict[str, np.ndarray]:
-    """The label maps of a hierarchy by name: `level_0`, `level_1`, ... or `kmeans/N`."""
+  def maps(self, hierarchy: Hierarchy, clustering: str = "kmeans") -> dict[str, np.ndarray]:
+    """The label maps of a hierarchy by name: `level_0`, `level_1`, ... or `CLUSTERING/N`."""
     maps = [hierarchy.labels(level) for level in range(hierarchy.num_levels)]
     if self._model.num_clusters:
       return {f"level_{level}": labels for level, labels in enumerate(maps)}
-    return {f"kmeans/{n}": labels for n, labels in zip(self._num_regions, maps, strict=True)}
+    return {f"{clustering}/{n}": labels for n, labels in zip(self._num_regions, maps, strict=True)}
 
 
 def check(model: Any, num_regions: Sequence[int], evaluator: str) -> None:
@@ -123,12 +131,7 @@ def check(model: Any, num_regions: Sequence[int], evaluator: str) -> None:
       f"{type(model).__name__} has neither."
     )
   # Nested levels cannot grow again: the numbers in the scores' names would be wrong.
-  is_falling = all(fine > coarse for fine, coarse in itertools.pairwise(num_regions))
-  if not is_falling or min(num_regions, default=0) < 1:
-    raise UserError(
-      f"{evaluator}.num_regions is {tuple(num_regions)}; give positive numbers, finest first, such "
-      "as (32, 16, 8, 4)."
-    )
+  methods.check_numbers(num_regions)
 
 
 def forward(

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Int, UInt8
 
 from hseg_jax import create_model, images
+from hseg_jax.baselines import methods, token_hierarchy
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
 from hseg_jax.interop import exported, hub, torch_weights
@@ -20,12 +21,15 @@ from hseg_jax.model_input import SUPERPIXELS, Preparation, Prepared, resize_labe
 from hseg_jax.preprocessing import normalize
 
 MAX_BATCH = 16
+_SEED = 0  # of the clustering of a ViT's tokens
 
 File = str | os.PathLike
 
 
 class Segmenter:
   """Segments images into hierarchies whose levels are the superpixels and those of a model.
+
+  A plain ViT has no levels: its tokens are clustered, and each level is made of clusters.
 
   The model sees each image with its short side at `size` pixels, as `Preparation` says. Superpixels
   are computed on the image as it is, and so is every label map of the result.
@@ -38,7 +42,11 @@ class Segmenter:
     class_names: of the entries of a hierarchy's `probabilities`; empty when unknown.
     size: short side of what the model sees, in pixels.
     prepare: `(image, superpixels or None) -> Prepared`.
+    takes_superpixels: whether it sees any; a plain ViT does not.
+    nests: True, the levels of a hierarchy do.
   """
+
+  nests = True
 
   def __init__(
     self,
@@ -48,32 +56,44 @@ class Segmenter:
     superpixels: Mapping[str, Any] | None = None,
     class_names: Sequence[str] = (),
     size: int | None = None,
+    method: str | None = None,
+    num_regions: Sequence[int] | None = None,
   ):
     """Prepares a model.
 
     Args:
-      model: a model with levels, as `create_model` makes it. More superpixels than it was trained
-        with are fine: no parameter depends on their number.
+      model: a model with levels or a plain ViT, as `create_model` makes it. More superpixels than
+        it was trained with are fine: no parameter depends on their number.
       variables: {"params": ..., "batch_stats": ...}.
       superpixels: `method` ("seeds" or "grid"), `num_segments`, the most there may be in an image,
         and for SEEDS `bins` and `iterations`. What is not given is as in supervised training, with
-        as many superpixels as the model has room for.
+        as many superpixels as the model has room for. A ViT has none.
       class_names: one for each class of the model's head.
       size: short side of what the model sees, in pixels, a multiple of its stride; the model's own
         image size if None.
+      method: of clustering the tokens of a ViT, a name among `methods.TOKEN_METHODS`; k-means if
+        None.
+      num_regions: clusters of each level of a ViT, finest first; (64, 32, 16, 8) if None.
 
     Raises:
-      UserError: the model has no levels, or the options do not suit it.
+      UserError: the model has neither levels nor a grid of tokens, or the options do not suit it.
     """
     self.size = min(model.image_size) if size is None else size
-    defaults = {**SUPERPIXELS, "num_segments": model.num_segments}
-    superpixels = {**defaults, **(superpixels or {})}
-    _check_model(model, class_names)
+    _check_model(model, class_names, method, num_regions)
     self.class_names = tuple(class_names)
-    room = max(model.num_segments, superpixels["num_segments"])
+    self._stride = model.stride
+    self._method, self._num_regions = method or "kmeans", num_regions or methods.NUM_REGIONS
+    self.takes_superpixels, room = bool(model.num_clusters), 0
+    if self.takes_superpixels:
+      defaults = {**SUPERPIXELS, "num_segments": model.num_segments}
+      superpixels = {**defaults, **(superpixels or {})}
+      room = max(model.num_segments, superpixels["num_segments"])
+      model = model.clone(num_segments=room)
+    elif superpixels is not None:
+      raise UserError("A plain ViT has no superpixels; leave their options out.")
     self.prepare = Preparation(self.size, model.stride, superpixels, room)
     self._variables = jax.device_put(dict(variables))
-    self._forward = jax.jit(functools.partial(_forward, model.clone(num_segments=room)))
+    self._forward = jax.jit(functools.partial(_forward, model))
     self._compiled = collections.defaultdict(set)  # working size -> batch sizes
 
   @classmethod
@@ -100,6 +120,7 @@ class Segmenter:
     size: int | None = None,
     num_segments: int | None = None,
     num_clusters: Sequence[int] | None = None,
+    method: str | None = None,
   ) -> "Segmenter":
     """Reads a weights folder; what is not given is as in training.
 
@@ -107,7 +128,8 @@ class Segmenter:
       folder: as `hseg export` writes it.
       size: short side of what the model sees, in pixels.
       num_segments: the most superpixels there may be; raise it along with `size`.
-      num_clusters: the most regions there may be at each further level.
+      num_clusters: the most regions there may be at each further level, at each level of a ViT.
+      method: of clustering the tokens of a ViT, as the class takes it.
 
     Raises:
       UserError: the folder is missing, damaged or of another kind, or an option does not suit.
@@ -123,18 +145,21 @@ class Segmenter:
       raise UserError(
         f"{folder}/{exported.INFO} does not describe a model ({error}); export anew."
       ) from error
+    model = create_model(**fields)
     if num_segments is not None:
       superpixels["num_segments"] = num_segments
-    if num_clusters is not None:
-      fields["num_clusters"] = tuple(num_clusters)
-    model = create_model(**fields)
+    if num_clusters is not None and model.num_clusters:
+      model = create_model(**{**fields, "num_clusters": tuple(num_clusters)})
     _check_weights(folder, flat, model)
+    has_none = superpixels["method"] == "none" and num_segments is None
     return cls(
       model,
       exported.unflatten(flat),
-      superpixels=superpixels,
+      superpixels=None if has_none else superpixels,
       class_names=class_names,
       size=trained_size if size is None else size,
+      method=method,
+      num_regions=None if model.num_clusters else num_clusters,
     )
 
   def __call__(
@@ -154,7 +179,8 @@ class Segmenter:
     Returns:
       The hierarchy at the image's own resolution, or a list of them. Features: level l has the
       tokens that stage l compares to make level l + 1, and the last level, which no stage follows,
-      the centroids that made it. Probabilities: of a model with a head for whole images.
+      the centroids that made it; of a ViT, the mean token of each region. Probabilities: of a
+      model with a head for whole images.
 
     Raises:
       UserError: something is no such image, or too small for its superpixels, or a label map does
@@ -187,41 +213,59 @@ class Segmenter:
     """What the model says of each image of a batch, whose `image`s are of one shape."""
     size = batch[0].image.shape[:2]
     pixels = np.stack([each.image for each in batch])
-    labels = np.stack([resize_labels(each.segments, *size) for each in batch])
+    labels = None
+    if batch[0].segments is not None:
+      labels = np.stack([resize_labels(each.segments, *size) for each in batch])
     # A batch is filled up to a size that is compiled already, or to a power of two.
     enough = [count for count in self._compiled[size] if count >= len(batch)]
     count = min(enough, default=1 << (len(batch) - 1).bit_length())
     self._compiled[size].add(count)
     rows = np.arange(count) % len(batch)
-    out = jax.device_get(self._forward(self._variables, pixels[rows], labels[rows]))
+    labels = None if labels is None else labels[rows]
+    out = jax.device_get(self._forward(self._variables, pixels[rows], labels))
     return [jax.tree.map(lambda values, i=i: values[i], out) for i in range(len(batch))]
 
-  @staticmethod
-  def assemble(prepared: Prepared, row: Mapping[str, Any]) -> Hierarchy:
+  def assemble(self, prepared: Prepared, row: Mapping[str, Any]) -> Hierarchy:
     """The hierarchy of an image at its own resolution, from what `predict` found."""
-    hierarchy = Hierarchy.from_assignments(prepared.segments, **row)
+    if "tokens" in row:
+      hierarchy = self._cluster(prepared, **row)
+    else:
+      hierarchy = Hierarchy.from_assignments(prepared.segments, **row)
     # Enlarging last spares the work on huge images; every region keeps a pixel.
     segments = resize_labels(hierarchy.segments, prepared.height, prepared.width)
     if segments is hierarchy.segments:
       return hierarchy
     return dataclasses.replace(hierarchy, segments=segments)
 
+  def _cluster(self, prepared: Prepared, tokens: np.ndarray, **rest: np.ndarray) -> Hierarchy:
+    rows, columns = (side // self._stride for side in prepared.image.shape[:2])
+    hierarchy = token_hierarchy.segment(
+      tokens.reshape(rows, columns, -1),
+      prepared.height,
+      prepared.width,
+      self._num_regions,
+      method=self._method,
+      seed=_SEED,
+    )
+    return dataclasses.replace(hierarchy, **rest)
+
 
 def _forward(
   model: Any,
   variables: Mapping[str, Any],
   image: UInt8[Array, "b h w 3"],
-  segments: Int[Array, "b h w"],
+  segments: Int[Array, "b h w"] | None,
 ) -> dict[str, Any]:
-  """Arguments of `Hierarchy.from_assignments`, for each image of a batch."""
+  """Arguments of `Hierarchy.from_assignments`, for each image of a batch; or a ViT's `tokens`."""
   out = model.apply(variables, normalize(image), segments, train=False)
-  found: dict[str, Any] = {
-    "assignments": tuple(
+  found: dict[str, Any] = {"image_features": out.features}
+  if out.levels:
+    found["assignments"] = tuple(
       jnp.where(level.mask, level.assignment.argmax(axis=-1), -1) for level in out.levels
-    ),
-    "features": (*(level.tokens for level in out.levels), out.levels[-1].centroids),
-    "image_features": out.features,
-  }
+    )
+    found["features"] = (*(level.tokens for level in out.levels), out.levels[-1].centroids)
+  else:
+    found["tokens"] = out.tokens
   if model.num_classes and model.head_kind != "projector":
     found["logits"] = out.logits
     if out.logits.ndim == 2:
@@ -247,11 +291,25 @@ def _check_weights(folder: File, flat: Mapping[str, np.ndarray], model: Any) -> 
       )
 
 
-def _check_model(model: Any, class_names: Sequence[str]) -> None:
-  if not model.num_clusters:
+def _check_model(
+  model: Any, class_names: Sequence[str], method: str | None, num_regions: Sequence[int] | None
+) -> None:
+  name = type(model).__name__
+  if model.num_segments and not model.num_clusters:
     raise UserError(
-      f"A {type(model).__name__} has no levels to segment by; choose a CAST model, cast_small say."
+      f"A {name} has no levels to segment by, and no grid of tokens; choose a CAST model, "
+      "cast_small say, or a plain ViT."
     )
+  if model.num_clusters and (method is not None or num_regions is not None):
+    raise UserError(
+      f"A {name} has levels of its own; a method and numbers of regions are for a plain ViT."
+    )
+  if method is not None and method not in methods.TOKEN_METHODS:
+    raise UserError(
+      f"A ViT's tokens cannot be clustered by {method!r}; choose among "
+      f"{', '.join(methods.TOKEN_METHODS)}."
+    )
+  methods.check_numbers(num_regions or methods.NUM_REGIONS)
   if class_names and len(class_names) != model.num_classes:
     raise UserError(
       f"{len(class_names)} class names were given for a model of {model.num_classes} classes; "

@@ -231,9 +231,11 @@ def test_what_heads_say_of_images_or_superpixels(fields, expected):
   assert found == expected
 
 
-@pytest.mark.parametrize("name", ["vit_conv_tiny", "tome_small"])
-def test_refuses_models_without_levels(name):
-  with pytest.raises(UserError, match="no levels"):
+@pytest.mark.parametrize(
+  "name, words", [("vit_conv_tiny", "has no superpixels"), ("tome_small", "no levels")]
+)
+def test_refuses_superpixels_for_models_without_levels(name, words):
+  with pytest.raises(UserError, match=words):
     segment.Segmenter(hseg_jax.create_model(name), {}, superpixels=SEEDS)
 
 

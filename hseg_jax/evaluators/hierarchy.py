@@ -8,20 +8,13 @@ import jax
 import numpy as np
 
 from hseg_jax import model_hierarchies
-from hseg_jax.baselines import grid, slic, ward
+from hseg_jax.baselines import methods
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
 from hseg_jax.model_hierarchies import ModelHierarchies, sum_over_hosts
 from hseg_jax.scoring import bsds, part_whole
 from hseg_jax.viz import panels
 from hseg_jax.viz.report import Example
-
-# Each takes an image, its superpixels and the numbers of regions.
-BASELINES = {
-  "grid": lambda image, segments, counts: grid.segment(image, counts),
-  "slic": lambda image, segments, counts: tuple(slic.segment(image, n) for n in counts),
-  "ward": ward.segment,
-}
 
 
 class Tally(NamedTuple):
@@ -47,7 +40,8 @@ class Evaluator:
   Object and part IoU are means over all objects and all parts of the data; boundary scores come
   from the pixels of all images together. "best" takes for each image, object or part the best of a
   method's levels (the superpixels, level 0, left out). A model without levels, a ViT, is scored by
-  nested k-means of its tokens.
+  nested k-means of its tokens, and by their nested normalised cuts where "spectral" is among the
+  baselines.
 
   Attributes:
     examples: pictures of the last `run`, as `viz.report.write` takes them; this host's images.
@@ -84,7 +78,7 @@ class Evaluator:
       num_pictures: how many of them to keep as `examples`.
       num_regions: of the baselines, and of the k-means of a model without levels; finest first.
         Those of the model's levels make a fair comparison.
-      baselines: names among `BASELINES`.
+      baselines: names among `methods.METHODS`; for a model without levels also "spectral".
       tolerance: how far apart boundaries may lie and still agree, in pixels.
       seed: of the k-means.
 
@@ -96,7 +90,8 @@ class Evaluator:
     self.examples: list[Example] = []
     self._class_names, self._num_pictures = source.class_names, num_pictures
     self._num_regions, self._tolerance = tuple(num_regions), tolerance
-    self._baselines = tuple(baselines)
+    self._baselines = tuple(name for name in baselines if name in methods.METHODS)
+    self._clusterings = ("kmeans", *(name for name in baselines if name in methods.TOKEN_METHODS))
     self._baseline_totals = None
     self._hierarchies = ModelHierarchies(
       model,
@@ -117,17 +112,21 @@ class Evaluator:
 
     Yields:
       `val/hierarchy/METHOD/SCORE`. METHOD is `level_0`, `level_1`, ... and `best`, or `kmeans/N`
-      and `kmeans/best`; then `NAME/N` and `NAME/best` for each baseline. SCORE is `covering`,
-      `object_iou`, `part_iou` and, save for "best", `boundary_precision`, `boundary_recall`,
-      `boundary_f`, all in [0, 1], and `regions`, how many there were on average.
+      and `kmeans/best` (`spectral` alike); then `NAME/N` and `NAME/best` for each baseline. SCORE
+      is `covering`, `object_iou`, `part_iou` and, save for "best", `boundary_precision`,
+      `boundary_recall`, `boundary_f`, all in [0, 1], and `regions`, how many there were on average.
     """
     self.examples = []
     totals = collections.defaultdict(lambda: np.zeros(len(Tally())))
     baseline_totals = collections.defaultdict(lambda: np.zeros(len(Tally())))
     for example, row in self._hierarchies.rows(variables):
-      hierarchy = self._hierarchies.assemble(example, row)
-      self._keep_picture(example, hierarchy)
-      self._add(totals, example, self._hierarchies.maps(hierarchy))
+      trees = {
+        name: self._hierarchies.assemble(example, row, clustering=name)
+        for name in self._clusterings
+      }
+      self._keep_picture(example, trees["kmeans"])
+      for name, tree in trees.items():
+        self._add(totals, example, self._hierarchies.maps(tree, name))
       if self._baseline_totals is None:
         self._add(baseline_totals, example, self._baseline_maps(example))
     if self._baseline_totals is None:
@@ -146,7 +145,8 @@ class Evaluator:
   def _baseline_maps(self, example: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     maps = {}
     for name in self._baselines:
-      found = BASELINES[name](example["image"], example.get("segments"), self._num_regions)
+      method = methods.METHODS[name]
+      found = method.segment(example["image"], example.get("segments"), self._num_regions)
       maps |= {f"{name}/{n}": labels for n, labels in zip(self._num_regions, found, strict=True)}
     return maps
 
@@ -157,10 +157,11 @@ class Evaluator:
 
   def _keep_picture(self, example: Mapping[str, np.ndarray], hierarchy: Hierarchy) -> None:
     if example["valid"] and len(self.examples) < self._num_pictures:
-      prediction = ""
-      if hierarchy.probabilities is not None:
-        prediction = self._class_names[int(hierarchy.probabilities.argmax())]
-      label = self._class_names[int(example["label"])]
+      label = prediction = ""
+      if self._class_names:
+        label = self._class_names[int(example["label"])]
+        if hierarchy.probabilities is not None:
+          prediction = self._class_names[int(hierarchy.probabilities.argmax())]
       self.examples.append(
         Example(example["image"], hierarchy, label, prediction, self._class_names)
       )
@@ -181,11 +182,18 @@ def check(
       "; remove evaluators.hierarchy from the config."
     )
   model_hierarchies.check(model, num_regions, "hierarchy")
+  of_tokens = () if model.num_clusters else ("spectral",)
   for name in baselines:
-    if name not in BASELINES:
-      raise UserError(f"There is no baseline {name!r}; choose among {', '.join(BASELINES)}.")
-    if name == "ward" and superpixels["method"] == "none":
-      raise UserError("The baseline 'ward' merges superpixels, but superpixels.method is 'none'.")
+    if name in of_tokens:
+      continue
+    if name not in methods.METHODS:
+      known = ", ".join((*methods.METHODS, *of_tokens))
+      raise UserError(f"There is no baseline {name!r}; choose among {known}.")
+    method = methods.METHODS[name]
+    if method.fewest > min(num_regions):
+      raise UserError(f"The baseline {name!r} makes no fewer than {method.fewest} regions.")
+    if method.merges and superpixels["method"] == "none":
+      raise UserError(f"The baseline {name!r} merges superpixels, but there are none.")
 
 
 def tally_levels(
