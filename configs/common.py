@@ -4,6 +4,8 @@
 `--config configs/x.py:smoke` shrinks the experiment to two steps.
 """
 
+import importlib
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -103,6 +105,23 @@ def as_vit(config: ConfigDict, name: str) -> None:
   config.superpixels.method = "none"
 
 
+def evaluation_of(experiment: str) -> ConfigDict:
+  """The config of an experiment, without its evaluators, for a file that lists others.
+
+  Args:
+    experiment: name of a file beside this one.
+
+  Raises:
+    ValueError: no experiment is named.
+  """
+  if not experiment:
+    raise ValueError("name the experiment behind a colon, such as FILE.py:cast_tiny_folder")
+  config = importlib.import_module(f"configs.{experiment}").get_config()
+  config.evaluators = ConfigDict()
+  config.evaluators.unlock()
+  return config
+
+
 def imagenet_moco(
   config: ConfigDict, *, num_images: int, num_epochs: int, warmup_epochs: int
 ) -> None:
@@ -144,6 +163,23 @@ def knn(*, bank_size: int) -> dict:
   }
 
 
+def linear_probe() -> dict:
+  """Options of the linear probe: the reference's but for a sweep of rates and cached images."""
+  return {
+    "inputs": ("features",),  # and "pixels", "histograms", for comparison
+    # Of a batch of 256 images; tried all at once, and chosen among on held-out training images.
+    "learning_rates": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
+    "num_epochs": 90,
+    "head_batch_size": 256,
+    "num_images": placeholder(int),  # how many training images to take; None: all
+    "held_out": 0.1,  # share of them by which the rate is chosen
+    "num_views": 0,  # random crops of each image to train on; 0: the unaugmented image
+    "min_scale": 0.08,  # smallest share of an image that such a crop covers
+    "standardize": False,  # take out mean and deviation of every feature
+    "seed": 0,
+  }
+
+
 def hierarchy() -> dict:
   """Options of the hierarchy evaluator, for data with masks of objects and parts."""
   return {
@@ -181,5 +217,7 @@ def _shrink(config: ConfigDict) -> None:
   config.optimizer.warmup_steps = 1
   if "knn" in config.evaluators:
     config.evaluators.knn.bank_size = 8
+  if "linear_probe" in config.evaluators:
+    config.evaluators.linear_probe.num_images, config.evaluators.linear_probe.num_epochs = 8, 2
   if "hierarchy" in config.evaluators:
     config.evaluators.hierarchy.num_examples, config.evaluators.hierarchy.num_pictures = 4, 1

@@ -9,7 +9,9 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from absl import logging
+from jaxtyping import Int
 
 from hseg_jax.data import partworld
 from hseg_jax.errors import UserError
@@ -104,6 +106,25 @@ class Source:
         reason = str(error)
       self._bad_images.report(position, reason)
     raise UserError(f"None of the {self._length} images of the data set can be read.")
+
+
+class Subset:
+  """The examples of a data set at certain positions, in their order.
+
+  Attributes:
+    class_names: the data set's.
+  """
+
+  def __init__(self, examples: Examples, positions: Sequence[int] | Int[np.ndarray, " n"]):
+    """Keeps the examples at `positions`."""
+    self._examples, self._positions = examples, np.asarray(positions)
+    self.class_names = examples.class_names
+
+  def __len__(self) -> int:
+    return len(self._positions)
+
+  def __getitem__(self, index: int) -> Example:
+    return self._examples[int(self._positions[index])]
 
 
 class BadImages:
