@@ -44,10 +44,11 @@ def base() -> ConfigDict:
   c.model.train_last_pool = placeholder(bool)  # whether losses reach the last pooling
 
   c.data = ConfigDict()
-  c.data.source = "partworld"  # or "folder" (root/split/class/image), "tfds"
+  # Or "folder" (root/split/class/image), "masks" (root/images, root/masks: no classes), "tfds".
+  c.data.source = "partworld"
   c.data.name = ""  # of the TFDS data set
   c.data.root = ""  # the image tree, or TFDS's data_dir ("": its default)
-  c.data.train_split = "train"
+  c.data.train_split = "train"  # "tfds" and "masks" take slices, such as "all[:200]"
   c.data.val_split = "val"
   c.data.num_train = placeholder(int)  # how many examples to train on; None: all
   c.data.num_val = placeholder(int)  # how many examples to evaluate on; None: all

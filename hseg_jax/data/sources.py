@@ -1,4 +1,5 @@
-"""Where examples come from: PartWorld, a class-per-folder image tree, or TensorFlow Datasets."""
+"""Where examples come from: PartWorld, a class-per-folder image tree, images with masks, or
+TensorFlow Datasets."""
 
 import io
 import os
@@ -13,7 +14,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Int
 
-from hseg_jax.data import partworld
+from hseg_jax.data import masks, partworld
 from hseg_jax.errors import UserError
 from hseg_jax.images import EXTENSIONS, UnreadableImage, decode, list_folder
 
@@ -45,10 +46,12 @@ def load(
   """Opens a data set for random access.
 
   Args:
-    source: "partworld" (drawn on the fly), "folder" (`root/split/class/image`) or "tfds".
+    source: "partworld" (drawn on the fly), "folder" (`root/split/class/image`), "masks"
+      (`root/images` and `root/masks`, see `masks.MaskExamples`) or "tfds".
     name: the TFDS name, such as "imagenet2012"; the other sources ignore it.
     root: the folder of the image tree, or TFDS's data_dir ("" for its default).
-    split: "train", "validation", ... ; a folder's name for "folder"; TFDS also takes slices.
+    split: "train", "validation", ... ; a folder's name for "folder"; TFDS and "masks" also take
+      slices.
     image_size: side in pixels at which PartWorld is drawn; the other sources keep their sizes.
     seed: which PartWorld to draw.
     num_examples: take only so many, evenly spaced over the data set; None takes all.
@@ -62,23 +65,29 @@ def load(
     return Source(examples, max_bad_images=max_bad_images)
   if source == "folder":
     examples = FolderExamples(root, split)
+  elif source == "masks":
+    examples = masks.MaskExamples(root, split)
   elif source == "tfds":
     examples = TfdsExamples(name, root, split)
   else:
-    raise UserError(f'Unknown data.source "{source}"; choose "partworld", "folder" or "tfds".')
+    raise UserError(
+      f'Unknown data.source "{source}"; choose "partworld", "folder", "masks" or "tfds".'
+    )
   return Source(examples, max_bad_images=max_bad_images, num_examples=num_examples)
 
 
 class Source:
   """Random access to examples, in which a readable image stands in for each unreadable one.
 
-  `source[i]` is a dict of `image` (uint8 `[h, w, 3]` RGB of any size), `label` (int) and, where
-  the data set knows them, `object` (bool `[h, w]`) and `parts` (uint8 `[h, w]`, 0 = none). The
-  stand-in is the next readable example, with its own label, so it does not depend on history.
+  `source[i]` is a dict of `image` (uint8 `[h, w, 3]` RGB of any size), `label` (int, -1 where images
+  have no class) and, where the data set knows them, `object` (bool `[h, w]`), `parts` (uint8
+  `[h, w]`, 0 = none) and `semantic` (uint8 `[h, w]`, 255 = ignored). The stand-in is the next
+  readable example, with its own label, so it does not depend on history.
 
   Attributes:
-    class_names: names in the order of their labels.
+    class_names: names in the order of their labels; empty where images have no class.
     num_classes: how many.
+    mask_labels: what the labels of `semantic` mean; None where there is no such mask.
   """
 
   def __init__(self, examples: Examples, *, max_bad_images: int, num_examples: int | None = None):
@@ -91,6 +100,7 @@ class Source:
     self._bad_images = BadImages(max_bad_images)
     self.class_names = tuple(examples.class_names)
     self.num_classes = len(self.class_names)
+    self.mask_labels: masks.Labels | None = getattr(examples, "mask_labels", None)
 
   def __len__(self) -> int:
     return self._length

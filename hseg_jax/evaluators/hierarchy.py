@@ -195,10 +195,11 @@ class Evaluator:
 
   def _keep_picture(self, example: Mapping[str, np.ndarray], hierarchy: Hierarchy) -> None:
     if example["valid"] and len(self.examples) < self._num_pictures:
-      prediction = ""
-      if hierarchy.probabilities is not None:
-        prediction = self._class_names[int(hierarchy.probabilities.argmax())]
-      label = self._class_names[int(example["label"])]
+      label = prediction = ""
+      if self._class_names:
+        label = self._class_names[int(example["label"])]
+        if hierarchy.probabilities is not None:
+          prediction = self._class_names[int(hierarchy.probabilities.argmax())]
       self.examples.append(
         Example(example["image"], hierarchy, label, prediction, self._class_names)
       )
