@@ -181,6 +181,19 @@ def linear_probe() -> dict:
   }
 
 
+def retrieval() -> dict:
+  """Options of segment retrieval in the protocol of Pascal VOC."""
+  return {
+    "levels": (-1,),  # whose segments are named; -1: the coarsest
+    "num_regions": (32, 16, 8, 4),  # of the k-means of a ViT: the clusters of cast_tiny
+    "stages": (0, 1, 2, 3),  # whose tokens describe a superpixel, if the model embeds none
+    "num_neighbors": 20,
+    "classes": ("label",),  # and "group", "whole", where labels.csv has them
+    "tolerance": 0.0075,  # diagonals between boundaries that still agree; 0: no boundary scores
+    "seed": 0,
+  }
+
+
 def hierarchy() -> dict:
   """Options of the hierarchy evaluator, for data with masks of objects and parts."""
   return {

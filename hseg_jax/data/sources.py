@@ -79,8 +79,8 @@ def load(
 class Source:
   """Random access to examples, in which a readable image stands in for each unreadable one.
 
-  `source[i]` is a dict of `image` (uint8 `[h, w, 3]` RGB of any size), `label` (int, -1 where images
-  have no class) and, where the data set knows them, `object` (bool `[h, w]`), `parts` (uint8
+  `source[i]` is a dict of `image` (uint8 `[h, w, 3]` RGB of any size), `label` (int, -1 where
+  images have no class) and, where the data set knows them, `object` (bool `[h, w]`), `parts` (uint8
   `[h, w]`, 0 = none) and `semantic` (uint8 `[h, w]`, 255 = ignored). The stand-in is the next
   readable example, with its own label, so it does not depend on history.
 
