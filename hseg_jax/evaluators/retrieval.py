@@ -115,8 +115,8 @@ class Evaluator:
     Yields:
       `val/retrieval/SEGMENTS/CLASSES/SCORE`. SEGMENTS is `level_L`, or `kmeans/N`; CLASSES one of
       `classes`. SCORE is `miou` of the data set, `pixel_accuracy` and, with a tolerance,
-      `boundary_f`; and `oracle_miou`, where each segment has its own most frequent label: no
-      naming of these segments reaches more. All lie in [0, 1].
+      `boundary_f`; and `oracle_miou`, with which each segment has its own most frequent class:
+      about the most that naming these segments can reach. All lie in [0, 1].
     """
     # Each host sees images of its own, of many sizes, on its own devices.
     variables = jax.device_put(jax.device_get(variables))
