@@ -128,6 +128,13 @@ def test_the_held_out_are_a_share_spread_evenly():
     linear_probe.evenly_spaced(1, 0.5)
 
 
+def test_images_without_classes_are_refused():
+  source = sources.Source(Colours(3), max_bad_images=0)
+  source.num_classes = 0
+  with pytest.raises(UserError, match="needs images with classes"):
+    make(source=source)
+
+
 @pytest.mark.parametrize(
   ("options", "message"),
   [

@@ -15,10 +15,10 @@ from hseg_jax.models.output import CastOutput, Level
 
 GRID = {"method": "grid", "num_segments": 24}  # of 6 x 6 pixels
 TABLE = Labels(
-  {"label": ("sky", "red", "blue"), "group": ("sky", "thing")},
+  {"label": ("sky", "red", "blue"), "group": ("thing", "sky")},
   {
     "label": np.append(np.where(np.arange(255) < 3, np.arange(255), -1), 255),
-    "group": np.append(np.select([np.arange(255) < 1, np.arange(255) < 3], [0, 1], -1), 255),
+    "group": np.append(np.select([np.arange(255) < 1, np.arange(255) < 3], [1, 0], -1), 255),
   },
 )
 

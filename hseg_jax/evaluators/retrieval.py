@@ -23,7 +23,6 @@ from hseg_jax.scoring import semantic
 # A model without superpixels sees the image alone, but something must be prepared.
 _ONE_SEGMENT = {"method": "grid", "num_segments": 1}
 
-
 Labelled = tuple[np.ndarray, np.ndarray]
 
 
@@ -97,9 +96,12 @@ class Evaluator:
       UserError: the data has no masks or no such classes, or the model neither levels nor a grid
         of tokens, or a number makes no sense.
     """
-    self._table = _check(model, source, classes, num_neighbors, levels, num_regions, stages)
+    _check(model, source, classes, num_neighbors, levels, num_regions, stages)
+    if min(len(train_source), len(source)) < jax.process_count():
+      raise UserError("Segment retrieval has fewer images than there are processes to share them.")
+    self._table = source.mask_labels
     self._sources, self._model = (train_source, source), model
-    self._superpixels, self._classes = superpixels, tuple(classes)
+    self._classes = tuple(classes)
     self._levels, self._num_regions, self._stages = tuple(levels), tuple(num_regions), tuple(stages)
     self._num_neighbors, self._tolerance, self._seed = num_neighbors, tolerance, seed
     options = superpixels if model.num_segments else _ONE_SEGMENT
@@ -189,11 +191,9 @@ class Evaluator:
     maps = kmeans.segment(grid, (height, width), self._num_regions, seed=self._seed)
     return cells, _unit(tokens), [maps[level] for level in self._levels]
 
-  def _tally(
-    self, truth, classes: str, found: np.ndarray, own: np.ndarray
-  ) -> dict[str, np.ndarray]:
+  def _tally(self, truth: np.ndarray, classes: str, found: np.ndarray, own: np.ndarray) -> dict:
+    """Counts of pixels by class; `found` as they were named, `own` as the oracle names them."""
     number = len(self._table.names[classes])
-    truth = self._table.ids[classes][truth]
     tally = {
       "confusion": semantic.confusion_matrix(truth, found, number),
       "oracle": semantic.confusion_matrix(truth, own, number),
@@ -281,8 +281,8 @@ def vote(
   return knn.classify(memory, classes, queries, num_neighbors=num_neighbors, temperature=math.inf)
 
 
-def _check(model, source, classes, num_neighbors, levels, num_regions, stages) -> Any:
-  """The table of labels; raises `UserError` where data, model or options do not suit."""
+def _check(model, source, classes, num_neighbors, levels, num_regions, stages) -> None:
+  """Raises `UserError` where data, model or options do not suit."""
   if source.mask_labels is None:
     raise UserError(
       "Segment retrieval needs masks of labels, which the data has not; set data.source='masks'."
@@ -305,7 +305,6 @@ def _check(model, source, classes, num_neighbors, levels, num_regions, stages) -
       continue
     if not values or not all(-size <= value < size for value in values):
       raise UserError(f"retrieval.{name} is {tuple(values)}; the model has {size} of them.")
-  return source.mask_labels
 
 
 def _unit(vectors: Float[np.ndarray, "n e"]) -> Float[np.ndarray, "n e"]:
