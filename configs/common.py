@@ -123,6 +123,13 @@ def evaluation_of(experiment: str) -> ConfigDict:
   return config
 
 
+def use_masks(config: ConfigDict) -> None:
+  """Puts images with masks in the place of an experiment's data."""
+  config.data.source, config.data.name, config.data.root = "masks", "", ""
+  config.data.train_split, config.data.val_split = "train", "val"
+  config.data.num_train = config.data.num_val = None
+
+
 def imagenet_moco(
   config: ConfigDict, *, num_images: int, num_epochs: int, warmup_epochs: int
 ) -> None:

@@ -18,7 +18,6 @@ from configs import common
 def get_config(arg: str = ""):
   """Returns the config of the experiment `arg`, with other data and evaluators."""
   config = common.evaluation_of(arg)
-  config.data.source = "masks"
-  config.data.root, config.data.train_split, config.data.val_split = "", "train", "val"
+  common.use_masks(config)
   config.evaluators.retrieval = common.retrieval()
   return common.finish(config, "")
