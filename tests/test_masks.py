@@ -111,8 +111,7 @@ def test_what_is_missing_or_does_not_fit_is_named(root, tmp_path):
     load(root)
 
 
-@pytest.mark.parametrize("table", ["", "id,name\n", "number,name\n1,a\n", "id,name\n1,a\n1,b\n"])
-def test_what_is_no_table_is_refused(tmp_path, table):
-  (tmp_path / "labels.csv").write_text(table)
-  with pytest.raises(UserError, match="is no table of labels"):
-    masks.read_table(tmp_path / "labels.csv")
+def test_labels_that_a_mask_of_8_bits_cannot_hold_are_refused(tmp_path):
+  (tmp_path / "labels.csv").write_text("id,name\n1,a\n255,b\n")
+  with pytest.raises(UserError, match="has the id 255"):
+    masks.read_labels_table(tmp_path / "labels.csv")

@@ -1,6 +1,5 @@
 """Images with masks of what their pixels show: two folders, and a table of what labels mean."""
 
-import csv
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -11,14 +10,14 @@ from jaxtyping import Bool, Int, UInt8
 
 from hseg_jax.errors import UserError
 from hseg_jax.images import EXTENSIONS, decode, list_folder, read_labels
+from hseg_jax.scoring import part_truths
 
 IGNORE = 255  # the label of pixels of which nothing is known
-TABLE = "labels.csv"
-_COLUMNS = {"label": ("id", "name"), "group": ("group_id", "group"), "whole": ("whole_id", "whole")}
+TABLE = part_truths.LABELS_FILE
 
 
 class Labels(NamedTuple):
-  """What the labels of masks mean, at up to three levels: "label", "group" and "whole".
+  """What the labels of masks mean, at each level of their table: "label", "group", "whole".
 
   Attributes:
     names: of each level, the classes in the order of their ids; "" for an id that is not used.
@@ -42,8 +41,9 @@ class MaskExamples:
   (uint8 `[h, w]`, the label inside the object, 0 elsewhere). Images as such have no class: `label`
   is -1 and `class_names` is empty, so nothing can be trained supervised, or classified.
 
-  labels.csv has the columns id and name, and may have group_id and group, whole_id and whole.
-  Whole 0 is the background. Without the file every label from 0 to 254 may occur.
+  labels.csv has the columns id and name, and for each coarser level, say group, also group_id and
+  group; label 0 is the background at every level. Of a level called "whole" follow the objects.
+  Without the file every label from 0 to 254 may occur.
 
   Attributes:
     class_names: of images; none.
@@ -69,7 +69,7 @@ class MaskExamples:
     for name in ("images", "masks"):
       if not (self._root / name).is_dir():
         raise UserError(f"There is no folder {self._root / name}; masks go beside images there.")
-    self.mask_labels = read_table(self._root / TABLE)
+    self.mask_labels = read_labels_table(self._root / TABLE)
     self._files = _select(self._root, split)
     missing = [file for file in self._files if not self._mask_path(file).is_file()]
     if missing:
@@ -111,8 +111,8 @@ class MaskExamples:
     return mask.astype(np.uint8)
 
 
-def read_table(path: pathlib.Path) -> Labels:
-  """Reads labels.csv, or says that any label may occur where there is none.
+def read_labels_table(path: pathlib.Path) -> Labels:
+  """What labels mean by a table, or, where there is none, that any may occur.
 
   Raises:
     UserError: the file is no such table.
@@ -120,27 +120,14 @@ def read_table(path: pathlib.Path) -> Labels:
   if not path.is_file():
     ids = np.append(np.arange(IGNORE), IGNORE)
     return Labels({"label": tuple(str(i) for i in range(IGNORE))}, {"label": ids})
-  try:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-      rows = list(csv.DictReader(file))
-    labels = [int(row["id"]) for row in rows]
-    if not rows or min(labels) < 0 or max(labels) >= IGNORE or len(set(labels)) < len(labels):
-      raise ValueError("ids are to be numbers from 0 to 254, each once")
-    names, ids = {}, {}
-    for level, (key, name) in _COLUMNS.items():
-      if key in rows[0] and name in rows[0]:
-        classes = [int(row[key]) for row in rows]
-        if min(classes) < 0 or max(classes) >= IGNORE:
-          raise ValueError(f"{key} is to be from 0 to 254")
-        ids[level] = np.full(IGNORE + 1, -1)
-        ids[level][labels], ids[level][IGNORE] = classes, IGNORE
-        found = {number: row[name] for number, row in zip(classes, rows, strict=True)}
-        names[level] = tuple(found.get(i, "") for i in range(max(classes) + 1))
-  except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
-    raise UserError(
-      f"{path} is no table of labels ({error}); give it the columns id and name."
-    ) from error
-  return Labels(names, ids)
+  table = part_truths.read_table(path)
+  if table.ids.max() >= IGNORE:
+    raise UserError(f"{path} has the id {table.ids.max()}; labels and classes run from 0 to 254.")
+  ids = np.full((len(table.ids), IGNORE + 1), -1)
+  ids[:, : table.ids.shape[1]] = np.where(table.ids == part_truths.UNKNOWN, -1, table.ids)
+  ids[:, IGNORE] = IGNORE
+  levels = table.level_names
+  return Labels(dict(zip(levels, table.names, strict=True)), dict(zip(levels, ids, strict=True)))
 
 
 def _select(root: pathlib.Path, split: str) -> Sequence[str]:
