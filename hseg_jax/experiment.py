@@ -84,9 +84,27 @@ def load_sources(settings: Settings) -> tuple[sources.Source, sources.Source]:
   return train, val
 
 
-def resolve(settings: Settings, train_source: sources.Source) -> Settings:
-  """Completes a config with what the data decides: the classes, and the model's head."""
-  head = train_source.num_classes if settings["objective"]["name"] == "supervised" else 0
+def resolve(
+  settings: Settings, train_source: sources.Source, num_classes: int | None = None
+) -> Settings:
+  """Completes a config with what the data decides: the classes, and the model's head.
+
+  Args:
+    settings: the config.
+    train_source: the data.
+    num_classes: of a trained model's head, which counts where the data have no classes.
+
+  Raises:
+    UserError: supervised training has no classes to go by.
+  """
+  head = 0
+  if settings["objective"]["name"] == "supervised":
+    head = train_source.num_classes or num_classes
+    if not head:
+      raise UserError(
+        "The images of the data have no classes, so nothing can be trained supervised on them; "
+        "contrastive learning needs none."
+      )
   fields = {key: value for key, value in settings["model"].items() if value is not None}
   resolved = {
     **settings,
@@ -175,8 +193,12 @@ def make_optimizer(
   return optim.make_optimizer(schedule, frozen=objective.frozen, **options), schedule
 
 
-def setup(settings: Settings) -> Experiment:
+def setup(settings: Settings, *, num_classes: int | None = None) -> Experiment:
   """Builds everything a config describes, without touching its parameters.
+
+  Args:
+    settings: a config as nested dicts.
+    num_classes: of a trained model's head; see `resolve`.
 
   Raises:
     UserError: any mistake in the config that shows before the first step.
@@ -197,7 +219,7 @@ def setup(settings: Settings) -> Experiment:
     superpixels=settings["superpixels"],
   )
   train_source, val_source = load_sources(settings)
-  settings = resolve(settings, train_source)
+  settings = resolve(settings, train_source, num_classes)
   model = make_model(settings)
   num_steps = count_steps(settings, len(train_source))
   objective = make_objective(settings, model, num_steps)

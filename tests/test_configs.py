@@ -18,7 +18,14 @@ from hseg_jax.training import state as states
 
 FOLDER = pathlib.Path(__file__).parent.parent / "configs"
 # Evaluations of what other configs train.
-EVALUATIONS = ("adaptation",)
+EVALUATIONS = (
+  "adaptation",
+  "figure_ground",
+  "hierarchy",
+  "linear_probe",
+  "part_whole",
+  "retrieval",
+)
 CONFIGS = sorted(
   p.stem for p in FOLDER.glob("*.py") if p.stem not in ("common", "__init__", *EVALUATIONS)
 )

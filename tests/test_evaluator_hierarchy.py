@@ -183,6 +183,21 @@ def test_keeps_examples_and_draws_them(source):
   assert all(picture.dtype == np.uint8 and picture.ndim == 3 for picture in figures.values())
 
 
+def test_images_need_no_class(source):
+  class Unnamed:
+    class_names = ()
+
+    def __len__(self):
+      return 2
+
+    def __getitem__(self, i):
+      return {**source[i], "label": -1}
+
+  evaluator = make(ModuloCast(), Unnamed(), baselines=(), num_examples=2)
+  dict(evaluator.run({"logits": jnp.arange(16.0)}))
+  assert [(e.label, e.prediction) for e in evaluator.examples] == [("", "")] * 2
+
+
 def test_refuses_what_it_cannot_score(source):
   with pytest.raises(UserError, match="no object and no parts"):
     make(ModuloCast(), [{"image": source[0]["image"], "label": 0}])

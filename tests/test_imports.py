@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "hseg_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NO_JAX = ("data", "scoring", "viz", "baselines", "superpixels", "hierarchy", "region_graph")
 NO_JAX += ("files", "images", "inputs", "model_input", "processes", "progress", "regions")
-NO_JAX += ("benchmarks", "score", "score_arguments", "reports", "compare")
+NO_JAX += ("benchmarks", "score", "score_arguments", "reports", "compare", "vocabulary")
 
 
 def name_of(path):
@@ -48,6 +48,7 @@ def test_each_third_party_seam_is_one_file():
   }
   assert files_importing("safetensors") == {"interop/exported.py"}
   assert files_importing("huggingface_hub") == {"interop/hub.py"}
+  assert files_importing("open_clip") == {"interop/image_text.py"}
   assert files_importing("jax.export") == {"interop/stablehlo.py"}
 
 

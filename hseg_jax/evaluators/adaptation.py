@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from hseg_jax import model_hierarchies
 from hseg_jax.adaptation import Adapter, State
 from hseg_jax.data import corruptions, pipeline, sources
 from hseg_jax.errors import UserError
@@ -109,7 +110,7 @@ class Evaluator:
       host_count=jax.process_count(),
       keep=("label", *masks),
     )
-    self._predict = jax.jit(functools.partial(hierarchy.forward, model))
+    self._predict = jax.jit(functools.partial(model_hierarchies.forward, model))
     self._adapt = jax.jit(functools.partial(_adapt, self._adapter, mode == "online"))
 
   def run(self, variables: Any) -> Iterator[tuple[str, float]]:
@@ -137,10 +138,10 @@ class Evaluator:
           recognition[when] += example["valid"] * _recognition(example, row)
           for name, tally in self._segmentation(example, row).items():
             segmentation[f"{when}/{name}"] += example["valid"] * np.array(tally)
-    for when, (images, right, entropy) in hierarchy.sum_over_hosts(recognition).items():
+    for when, (images, right, entropy) in model_hierarchies.sum_over_hosts(recognition).items():
       yield f"val/adaptation/{when}/top1", right / images
       yield f"val/adaptation/{when}/entropy", entropy / images
-    for name, total in hierarchy.sum_over_hosts(segmentation).items():
+    for name, total in model_hierarchies.sum_over_hosts(segmentation).items():
       for score, value in hierarchy.scores(hierarchy.Tally(*total.tolist())):
         yield f"val/adaptation/{name}/{score}", value
 
@@ -169,7 +170,7 @@ def _adapt(
       steps=steps,
       learning_rate=learning_rate,
     )
-    return adapted, hierarchy.forward(adapter.model, adapted.variables, group)
+    return adapted, model_hierarchies.forward(adapter.model, adapted.variables, group)
 
   if online:
     state, rows = jax.lax.scan(visit, state, groups)

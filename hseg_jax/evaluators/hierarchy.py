@@ -1,20 +1,17 @@
 """How well a model's levels find objects, their parts and their boundaries, beside baselines."""
 
 import collections
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 
+from hseg_jax import model_hierarchies
 from hseg_jax.baselines import methods
-from hseg_jax.data import pipeline, sources
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
-from hseg_jax.preprocessing import normalize
+from hseg_jax.model_hierarchies import ModelHierarchies, sum_over_hosts
 from hseg_jax.scoring import bsds, part_whole
 from hseg_jax.viz import panels
 from hseg_jax.viz.report import Example
@@ -91,22 +88,23 @@ class Evaluator:
     """
     check(model, source, superpixels, baselines, num_regions)
     self.examples: list[Example] = []
-    self._model, self._image_size, self._to_global = model, image_size, to_global
     self._class_names, self._num_pictures = source.class_names, num_pictures
-    self._num_regions, self._tolerance, self._seed = tuple(num_regions), tolerance, seed
+    self._num_regions, self._tolerance = tuple(num_regions), tolerance
     self._baselines = tuple(name for name in baselines if name in methods.METHODS)
     self._clusterings = ("kmeans", *(name for name in baselines if name in methods.TOKEN_METHODS))
     self._baseline_totals = None
-    self._forward = jax.jit(lambda variables, batch: forward(model, variables, batch))
-    self._batches = lambda: pipeline.eval_batches(
-      sources.Source(source, num_examples=num_examples, max_bad_images=0),
+    self._hierarchies = ModelHierarchies(
+      model,
+      source=source,
       batch_size=batch_size,
       image_size=image_size,
       superpixels=superpixels,
       num_workers=num_workers,
-      host_index=jax.process_index(),
-      host_count=jax.process_count(),
+      to_global=to_global,
+      num_examples=num_examples,
       keep=("label", "object", "parts"),
+      num_regions=num_regions,
+      seed=seed,
     )
 
   def run(self, variables: Any) -> Iterator[tuple[str, float]]:
@@ -121,12 +119,16 @@ class Evaluator:
     self.examples = []
     totals = collections.defaultdict(lambda: np.zeros(len(Tally())))
     baseline_totals = collections.defaultdict(lambda: np.zeros(len(Tally())))
-    for batch in self._batches():
-      for example, trees in self._segment(variables, batch):
-        self._keep_picture(example, trees[0])
-        self._add(totals, example, self._model_maps(trees))
-        if self._baseline_totals is None:
-          self._add(baseline_totals, example, self._baseline_maps(example))
+    for example, row in self._hierarchies.rows(variables):
+      trees = {
+        name: self._hierarchies.assemble(example, row, clustering=name)
+        for name in self._clusterings
+      }
+      self._keep_picture(example, trees["kmeans"])
+      for name, tree in trees.items():
+        self._add(totals, example, self._hierarchies.maps(tree, name))
+      if self._baseline_totals is None:
+        self._add(baseline_totals, example, self._baseline_maps(example))
     if self._baseline_totals is None:
       self._baseline_totals = sum_over_hosts(baseline_totals)
     for name, total in (sum_over_hosts(totals) | self._baseline_totals).items():
@@ -138,43 +140,6 @@ class Evaluator:
     return {
       f"val/hierarchy/{i}": panels.panel(e.image, e.hierarchy, title=e.label)
       for i, e in enumerate(self.examples)
-    }
-
-  def _segment(
-    self, variables: Any, batch: Mapping[str, np.ndarray]
-  ) -> Iterator[tuple[dict[str, np.ndarray], list[Hierarchy]]]:
-    """Yields this host's share of the examples and the model's hierarchies of each."""
-    batch = self._to_global(batch)
-    # Where a host's examples lie in the global batch is the mesh's business: they come back with
-    # what the model made of them.
-    found = multihost_utils.process_allgather((batch, self._forward(variables, batch)), tiled=True)
-    for i in range(jax.process_index(), len(found[0]["valid"]), jax.process_count()):
-      example, row = jax.tree.map(lambda values, i=i: values[i], found)
-      if "tokens" in row:
-        yield example, [self._cluster_tokens(row, name) for name in self._clusterings]
-      else:
-        assignments, probabilities = row["assignments"], row.get("probabilities")
-        tree = Hierarchy.from_assignments(example["segments"], assignments, (), probabilities)
-        yield example, [tree]
-
-  def _cluster_tokens(self, row: Mapping[str, np.ndarray], method: str) -> Hierarchy:
-    side = -(-self._image_size // self._model.stride)
-    maps = methods.TOKEN_METHODS[method](
-      row["tokens"].reshape(side, side, -1),
-      (self._image_size, self._image_size),
-      self._num_regions,
-      seed=self._seed,
-    )
-    tree = Hierarchy.from_labels(maps)
-    return dataclasses.replace(tree, probabilities=row.get("probabilities"))
-
-  def _model_maps(self, trees: Sequence[Hierarchy]) -> dict[str, np.ndarray]:
-    if self._model.num_clusters:
-      return {f"level_{level}": trees[0].labels(level) for level in range(trees[0].num_levels)}
-    return {
-      f"{name}/{number}": tree.labels(level)
-      for name, tree in zip(self._clusterings, trees, strict=True)
-      for level, number in enumerate(self._num_regions)
     }
 
   def _baseline_maps(self, example: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -192,10 +157,11 @@ class Evaluator:
 
   def _keep_picture(self, example: Mapping[str, np.ndarray], hierarchy: Hierarchy) -> None:
     if example["valid"] and len(self.examples) < self._num_pictures:
-      prediction = ""
-      if hierarchy.probabilities is not None:
-        prediction = self._class_names[int(hierarchy.probabilities.argmax())]
-      label = self._class_names[int(example["label"])]
+      label = prediction = ""
+      if self._class_names:
+        label = self._class_names[int(example["label"])]
+        if hierarchy.probabilities is not None:
+          prediction = self._class_names[int(hierarchy.probabilities.argmax())]
       self.examples.append(
         Example(example["image"], hierarchy, label, prediction, self._class_names)
       )
@@ -215,13 +181,7 @@ def check(
       f"The hierarchy evaluator needs masks, but the data has no {' and no '.join(sorted(missing))}"
       "; remove evaluators.hierarchy from the config."
     )
-  if model.num_segments and not model.num_clusters:
-    raise UserError(
-      "The hierarchy evaluator needs a model with levels or with a grid of tokens; "
-      f"{type(model).__name__} has neither."
-    )
-  # Nested levels cannot grow again: the numbers in the scores' names would be wrong.
-  methods.check_numbers(num_regions)
+  model_hierarchies.check(model, num_regions, "hierarchy")
   of_tokens = () if model.num_clusters else ("spectral",)
   for name in baselines:
     if name in of_tokens:
@@ -234,22 +194,6 @@ def check(
       raise UserError(f"The baseline {name!r} makes no fewer than {method.fewest} regions.")
     if method.merges and superpixels["method"] == "none":
       raise UserError(f"The baseline {name!r} merges superpixels, but there are none.")
-
-
-def forward(model: Any, variables: Any, batch: Mapping[str, jax.Array]) -> dict[str, Any]:
-  """What hierarchies are made of: each level's cluster of every token, -1 where it is invalid, or
-  the `tokens` of a model without levels; and class `probabilities` if there is a classifier."""
-  out = model.apply(variables, normalize(batch["image"]), batch.get("segments"), train=False)
-  found: dict[str, Any] = {}
-  if out.levels:
-    found["assignments"] = tuple(
-      jnp.where(level.mask, level.assignment.argmax(axis=-1), -1) for level in out.levels
-    )
-  else:
-    found["tokens"] = out.tokens.astype(jnp.float32)
-  if model.num_classes and out.logits.ndim == 2:
-    found["probabilities"] = jax.nn.softmax(out.logits)
-  return found
 
 
 def tally_levels(
@@ -303,12 +247,3 @@ def scores(total: Tally) -> Iterator[tuple[str, float]]:
     ):
       yield f"boundary_{name}", value
     yield "regions", total.regions / total.images
-
-
-def sum_over_hosts(totals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Adds up what every host has tallied of its own images; the same on all of them."""
-  if not totals:
-    return {}
-  own = np.stack(list(totals.values()))
-  gathered = multihost_utils.process_allgather(own).reshape(-1, *own.shape)
-  return dict(zip(totals, gathered.sum(axis=0), strict=True))

@@ -23,7 +23,7 @@ PARTWORLD = "partworld:"
 UNLABELLED = 255  # in masks of 8 bits
 
 _PARTS_AND_OBJECTS = ("parts", "objects")
-_UNKNOWN = -2
+UNKNOWN = -2
 
 
 class PartTruth(NamedTuple):
@@ -59,8 +59,14 @@ class PartTruths(NamedTuple):
   class_names: tuple[tuple[str, ...], ...] = ()
 
 
-class _Labels(NamedTuple):
-  """What labels mean: their ids at every level, `_UNKNOWN` for those that are not in use."""
+class Labels(NamedTuple):
+  """What the labels of masks mean.
+
+  Attributes:
+    ids: of every label its class at each level, `UNKNOWN` for labels that are not in use.
+    level_names: "label", and what the coarser levels are called.
+    names: of the classes of each level, in the order of their ids; "" for an id not in use.
+  """
 
   ids: Int[np.ndarray, "l n"]
   level_names: tuple[str, ...]
@@ -87,7 +93,7 @@ def find_labelled(masks: pathlib.Path) -> PartTruths:
     UserError: there are no masks, or the table is damaged.
   """
   here = masks / LABELS_FILE
-  labels = _read_table(here if here.is_file() else masks.parent / LABELS_FILE)
+  labels = read_table(here if here.is_file() else masks.parent / LABELS_FILE)
   table = image_names.table(masks, (".png", ".npy"))
   read = functools.partial(_read_labelled, table, labels)
   return PartTruths(tuple(sorted(table)), read, labels.level_names, labels.names)
@@ -149,12 +155,12 @@ def find_part_categories(content: coco_masks.Annotations) -> PartTruths:
   return PartTruths(tuple(sorted(content.images)), read, _PARTS_AND_OBJECTS, class_names)
 
 
-def _read_labelled(table: Mapping[str, str], labels: _Labels, name: str) -> PartTruth:
+def _read_labelled(table: Mapping[str, str], labels: Labels, name: str) -> PartTruth:
   found = images.read_labels(table[name])
   beyond = labels.ids.shape[1]
-  ids = np.pad(labels.ids, ((0, 0), (0, 1)), constant_values=_UNKNOWN)
+  ids = np.pad(labels.ids, ((0, 0), (0, 1)), constant_values=UNKNOWN)
   index = np.where((found >= 0) & (found < beyond), found, beyond)
-  missing = ids[0][index] == _UNKNOWN
+  missing = ids[0][index] == UNKNOWN
   unlabelled = missing & (found == UNLABELLED)
   unknown = found[missing & ~unlabelled]
   if unknown.size:
@@ -163,8 +169,12 @@ def _read_labelled(table: Mapping[str, str], labels: _Labels, name: str) -> Part
   return PartTruth(levels, labels.level_names, labels.names)
 
 
-def _read_table(path: pathlib.Path) -> _Labels:
-  """Reads the table of labels."""
+def read_table(path: pathlib.Path) -> Labels:
+  """Reads a table of labels, as `find_labelled` describes it.
+
+  Raises:
+    UserError: it is damaged.
+  """
   try:
     with open(path, encoding="utf-8-sig", newline="") as file:
       reader = csv.DictReader(file)
@@ -181,9 +191,9 @@ def _read_table(path: pathlib.Path) -> _Labels:
     raise UserError(f"Cannot read {path} (its ids are not distinct, or not within 0 and 65535).")
   if ids[:, ids[0] == 0].any():
     raise UserError(f"Cannot read {path} (label 0 is no background: its groups have other ids).")
-  table = np.full((len(pairs), ids[0].max() + 1), _UNKNOWN)
+  table = np.full((len(pairs), ids[0].max() + 1), UNKNOWN)
   table[:, ids[0]] = ids
-  return _Labels(table, ("label", *coarser), tuple(map(_order, ids.tolist(), names)))
+  return Labels(table, ("label", *coarser), tuple(map(_order, ids.tolist(), names)))
 
 
 def _order(ids: Sequence[int], names: Sequence[str]) -> tuple[str, ...]:
