@@ -23,8 +23,9 @@ Labelled = tuple[np.ndarray, np.ndarray]
 class Evaluator:
   """Trains linear classifiers on the frozen features of training images, once a learning rate.
 
-  The rate is chosen on training images that are held out from training; the validation images
-  have no say. What the head sees is the model's `features`, its batch statistics and everything
+  The rate is chosen on training images that are held out from the heads' training; the validation
+  images have no say. A model that was itself trained on them with labels makes that choice unfair,
+  not the scores. What the head sees is the model's `features`, its batch statistics and everything
   else being those of evaluation.
   """
 
