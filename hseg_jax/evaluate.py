@@ -65,8 +65,8 @@ def evaluate(
     variables, step = exported.unflatten(flat), None
   settings = config if isinstance(config, dict) else config.to_dict()
   # Data that the model was not trained on may have masks and no classes: the head stays its own.
-  head = trained.get("model", {}).get("num_classes")
-  experiment = experiments.setup(settings, num_classes=head)
+  head = {"num_classes": trained.get("model", {}).get("num_classes")}
+  experiment = experiments.setup({**settings, "model": {**settings["model"], **head}})
   evaluators = experiments.make_evaluators(experiment)
   _check_variables(variables, experiment)
   files.make_folder(out)  # what cannot be written is better known before the evaluation

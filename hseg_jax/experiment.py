@@ -84,27 +84,17 @@ def load_sources(settings: Settings) -> tuple[sources.Source, sources.Source]:
   return train, val
 
 
-def resolve(
-  settings: Settings, train_source: sources.Source, num_classes: int | None = None
-) -> Settings:
+def resolve(settings: Settings, train_source: sources.Source) -> Settings:
   """Completes a config with what the data decides: the classes, and the model's head.
 
-  Args:
-    settings: the config.
-    train_source: the data.
-    num_classes: of a trained model's head, which counts where the data have no classes.
-
-  Raises:
-    UserError: supervised training has no classes to go by.
+  Where the data have no classes, `settings["model"]` may name the head of a trained model; raises
+  `UserError` where a classifier has neither.
   """
   head = 0
   if settings["objective"]["name"] == "supervised":
-    head = train_source.num_classes or num_classes
+    head = train_source.num_classes or settings["model"].get("num_classes")
     if not head:
-      raise UserError(
-        "The images of the data have no classes, so nothing can be trained supervised on them; "
-        "contrastive learning needs none."
-      )
+      raise UserError("The data have no classes of images, which a classifier is trained on.")
   fields = {key: value for key, value in settings["model"].items() if value is not None}
   resolved = {
     **settings,
@@ -193,12 +183,8 @@ def make_optimizer(
   return optim.make_optimizer(schedule, frozen=objective.frozen, **options), schedule
 
 
-def setup(settings: Settings, *, num_classes: int | None = None) -> Experiment:
+def setup(settings: Settings) -> Experiment:
   """Builds everything a config describes, without touching its parameters.
-
-  Args:
-    settings: a config as nested dicts.
-    num_classes: of a trained model's head; see `resolve`.
 
   Raises:
     UserError: any mistake in the config that shows before the first step.
@@ -219,7 +205,7 @@ def setup(settings: Settings, *, num_classes: int | None = None) -> Experiment:
     superpixels=settings["superpixels"],
   )
   train_source, val_source = load_sources(settings)
-  settings = resolve(settings, train_source, num_classes)
+  settings = resolve(settings, train_source)
   model = make_model(settings)
   num_steps = count_steps(settings, len(train_source))
   objective = make_objective(settings, model, num_steps)

@@ -32,13 +32,15 @@ def test_a_trained_head_counts_where_the_data_have_no_classes():
   plain, classes = (sources.Source(Examples([{}]), max_bad_images=0) for _ in range(2))
   classes.num_classes, classes.class_names = 2, ("a", "b")
 
-  def head(objective, data, **options):
-    return experiment.resolve(settings(objective), data, **options)["model"]["num_classes"]
+  def head(objective, data, **fields):
+    given = settings(objective)
+    given["model"] |= fields
+    return experiment.resolve(given, data)["model"]["num_classes"]
 
   assert head("supervised", plain, num_classes=7) == 7
   assert head("contrastive", plain) == head("contrastive", plain, num_classes=7) == 0
   assert head("supervised", classes, num_classes=7) == 2
-  with pytest.raises(UserError, match="have no classes"):
+  with pytest.raises(UserError, match="no classes of images"):
     head("supervised", plain)
 
 
