@@ -98,8 +98,8 @@ class Evaluator:
     corrupted = corruptions.Corrupted(
       examples, name=corruption, severity=severity, image_size=image_size, seed=seed
     )
-    masks = [name for name in pipeline.MASKS if name in source[0]]
-    self._has_masks = len(masks) == len(pipeline.MASKS)
+    masks = [name for name in ("object", "parts") if name in source[0]]
+    self._has_masks = len(masks) == 2
     self._batches = lambda: pipeline.eval_batches(
       corrupted,
       batch_size=batch_size,
