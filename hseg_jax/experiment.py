@@ -90,17 +90,13 @@ def resolve(settings: Settings, train_source: sources.Source) -> Settings:
   Where the data have no classes, `settings["model"]` may name the head of a trained model; raises
   `UserError` where a classifier has neither.
   """
-  head = 0
-  if settings["objective"]["name"] == "supervised":
-    head = train_source.num_classes or settings["model"].get("num_classes")
-    if not head:
-      raise UserError("The data have no classes of images, which a classifier is trained on.")
+  is_classifier = settings["objective"]["name"] == "supervised"
+  head = is_classifier and (train_source.num_classes or settings["model"].get("num_classes"))
+  if is_classifier and not head:
+    raise UserError("The data have no classes of images, which a classifier is trained on.")
   fields = {key: value for key, value in settings["model"].items() if value is not None}
-  resolved = {
-    **settings,
-    "model": {**fields, "num_classes": head},
-    "class_names": list(train_source.class_names),
-  }
+  model = {**fields, "num_classes": int(head)}
+  resolved = {**settings, "model": model, "class_names": list(train_source.class_names)}
   return json.loads(json.dumps(resolved))
 
 
