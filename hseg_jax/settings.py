@@ -43,6 +43,16 @@ _RANGES = {
   "checkpoint.keep": (1, math.inf),
 }
 
+# The same of what several evaluators call alike; what only one has it checks itself.
+_OPTION_RANGES = {
+  "seed": (0, 2**31 - 1),
+  "num_examples": (1, math.inf),
+  "num_pictures": (0, math.inf),
+  "learning_rate": (0, math.inf),
+  "min_scale": (1e-3, 1),
+  "tolerance": (0, math.inf),
+}
+
 
 def check_ranges(settings: Mapping[str, Any]) -> None:
   """Refuses numbers that no experiment can have, before anything is made of them.
@@ -53,11 +63,18 @@ def check_ranges(settings: Mapping[str, Any]) -> None:
   Raises:
     UserError: a number is out of its range; the sentence names the field and the range.
   """
-  for name, (low, high) in _RANGES.items():
+  for name, limits in _RANGES.items():
     value = settings
     for key in name.split("."):
       value = value[key]
-    # Not the other way round: NaN compares false with everything.
-    if value is not None and not (low <= value <= high and math.isfinite(value)):
-      limits = f"finite and at least {low}" if high == math.inf else f"between {low} and {high}"
-      raise UserError(f"{name} is {value}; it must be {limits}.")
+    _check(name, value, *limits)
+  for evaluator, options in settings["evaluators"].items():
+    for option in options.keys() & _OPTION_RANGES.keys():
+      _check(f"evaluators.{evaluator}.{option}", options[option], *_OPTION_RANGES[option])
+
+
+def _check(name: str, value: Any, low: float | int, high: float | int) -> None:
+  # Not the other way round: NaN compares false with everything.
+  if value is not None and not (low <= value <= high and math.isfinite(value)):
+    limits = f"finite and at least {low}" if high == math.inf else f"between {low} and {high}"
+    raise UserError(f"{name} is {value}; it must be {limits}.")

@@ -56,3 +56,30 @@ def test_an_average_that_never_moves_is_refused(name):
 def test_histograms_beyond_memory_are_refused():
   with pytest.raises(UserError, match="superpixels.bins is 300; it must be between 1 and 64"):
     settings.check_ranges(with_value("superpixels.bins", 300))
+
+
+@pytest.mark.parametrize("name", settings._OPTION_RANGES)
+def test_options_of_evaluators_are_kept_within_their_range(name):
+  low, high = settings._OPTION_RANGES[name]
+  config = common.base().to_dict()
+  for value in (low, min(high, 1e9)):
+    settings.check_ranges({**config, "evaluators": {"hierarchy": {name: value}}})
+  for value in (low - 1e-9, math.nan, math.inf):
+    with pytest.raises(UserError, match=f"^evaluators.hierarchy.{name} is .*must be"):
+      settings.check_ranges({**config, "evaluators": {"hierarchy": {name: value}}})
+
+
+@pytest.mark.parametrize(
+  "options",
+  [
+    common.knn(bank_size=1),
+    common.linear_probe(),
+    common.retrieval(),
+    common.hierarchy(),
+    common.adaptation(),
+    common.part_whole(),
+    common.figure_ground(),
+  ],
+)
+def test_the_defaults_of_evaluators_pass(options):
+  settings.check_ranges({**common.base().to_dict(), "evaluators": {"its_name": options}})
