@@ -67,11 +67,12 @@ def _override(config: ConfigDict, field: str, text: str) -> None:
   node = config
   for group in groups:
     node = node[group]
-  kind = node.get_type(key)
+  kind, default = node.get_type(key), node[key]
   try:
     node[key] = _parse(text, kind)
   except (ValueError, SyntaxError, TypeError) as error:
     raise UserError(f"--config.{field}={text} is not of type {kind.__name__}.") from error
+  _check_elements(field, node[key], default)
 
 
 def _parse(text: str, kind: type) -> Any:
@@ -87,3 +88,14 @@ def _parse(text: str, kind: type) -> Any:
   if not isinstance(value, kind):
     raise TypeError(text)
   return value
+
+
+def _check_elements(field: str, value: Any, default: Any) -> None:
+  """Raises `UserError` where a tuple holds other things than the one it takes the place of."""
+  if not isinstance(default, tuple) or not default:
+    return
+  kind = type(default[0])
+  fits = (int, float) if kind is float else kind
+  for element in value:
+    if not isinstance(element, fits) or isinstance(element, bool):
+      raise UserError(f"--config.{field}={value} holds {element!r}, not of type {kind.__name__}.")

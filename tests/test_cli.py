@@ -88,6 +88,27 @@ def test_wrong_types_are_refused(override, tmp_path, capsys):
   assert override.partition("=")[0] in said
 
 
+@pytest.mark.parametrize(
+  ("override", "kind"),
+  [
+    ("levels=(0.5,)", "int"),
+    ("levels=('coarse',)", "int"),
+    ("levels=(True,)", "int"),
+    ("classes=(1,)", "str"),
+  ],
+)
+def test_what_a_tuple_holds_has_a_type_too(override, kind):
+  spec = f"{CONFIGS / 'retrieval.py'}:cast_tiny_folder"
+  with pytest.raises(UserError, match=f"retrieval.*holds.*not of type {kind}"):
+    config_file.load_config(spec, [f"evaluators.retrieval.{override}"])
+
+
+def test_whole_numbers_may_stand_for_fractions_in_a_tuple():
+  spec, field = f"{CONFIGS / 'linear_probe.py'}:cast_tiny_folder", "linear_probe.learning_rates"
+  config = config_file.load_config(spec, [f"evaluators.{field}=(1, 0.5)"])
+  assert config.evaluators.linear_probe.learning_rates == (1, 0.5)
+
+
 def test_overrides_have_the_fields_type():
   overrides = [
     "batch_size=8",
