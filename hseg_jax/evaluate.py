@@ -117,10 +117,11 @@ def _check_variables(variables: Variables, experiment: Experiment) -> None:
 def _write(out: pathlib.Path, metrics: Mapping[str, Any], figures: Mapping[str, np.ndarray]):
   from PIL import Image  # only evaluators with pictures need it
 
-  (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
   for name, picture in figures.items():
-    path = out / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    with files.whole(out / f"{name}.png") as path:
+      Image.fromarray(picture).save(path, "png")
+  # Last: where it is, everything is.
+  with files.whole(out / "metrics.json") as path:
+    path.write_text(json.dumps(metrics, indent=2) + "\n")
   for name, value in metrics.items():
     print(f"{name}  {value}")

@@ -240,3 +240,16 @@ def test_an_interrupt_ends_without_a_traceback(capsys, monkeypatch):
   monkeypatch.setattr(cli, "_run", mock.Mock(side_effect=KeyboardInterrupt))
   assert cli.main([]) == 130
   assert capsys.readouterr().err == ""
+
+
+def test_scores_are_written_last_and_whole(tmp_path):
+  class Unwritable:
+    pass
+
+  (tmp_path / "val").write_text("in the way of a folder")
+  picture = {"val/picture": np.zeros((2, 2, 3), np.uint8)}
+  with pytest.raises(UserError, match="val/picture.png cannot be written"):
+    evaluate._write(tmp_path, {"val/top1": 0.5}, picture)
+  with pytest.raises(TypeError):
+    evaluate._write(tmp_path, {"val/top1": Unwritable()}, {})
+  assert [path.name for path in tmp_path.iterdir()] == ["val"]
