@@ -12,13 +12,15 @@ import numpy as np
 from hseg_jax import experiment as experiments
 from hseg_jax import files
 from hseg_jax.errors import UserError
-from hseg_jax.experiment import Experiment
-from hseg_jax.interop import exported
+from hseg_jax.interop import exported, torch_weights
 from hseg_jax.settings import Settings
 from hseg_jax.training import checkpoint, sharding
 from hseg_jax.training import workdir as workdirs
 
 Variables = dict[str, Any]
+
+# Of a model's fields those that its weights decide, whatever the config says.
+_HEAD_FIELDS = ("num_classes", "head_kind", "head_hidden_dim")
 
 
 def main(
@@ -65,10 +67,10 @@ def evaluate(
     variables, step = exported.unflatten(flat), None
   settings = config if isinstance(config, dict) else config.to_dict()
   # Data that the model was not trained on may have masks and no classes: the head stays its own.
-  head = {"num_classes": trained.get("model", {}).get("num_classes")}
+  head = {field: trained.get("model", {}).get(field) for field in _HEAD_FIELDS}
   experiment = experiments.setup({**settings, "model": {**settings["model"], **head}})
   evaluators = experiments.make_evaluators(experiment)
-  _check_variables(variables, experiment)
+  _check_variables(variables, experiment.model)
   files.make_folder(out)  # what cannot be written is better known before the evaluation
   variables = jax.device_put(variables, sharding.replicated(experiment.mesh))
   metrics, figures = experiments.run_evaluators(evaluators, variables)
@@ -96,16 +98,12 @@ def load_run(workdir: str | pathlib.Path) -> tuple[Variables, int, Settings]:
   return variables, int(state["step"]), settings
 
 
-def _check_variables(variables: Variables, experiment: Experiment) -> None:
-  key = jax.ShapeDtypeStruct((2,), np.uint32)
-  batch = experiments.example_batch({**experiment.settings, "batch_size": 1})
-  first = jax.eval_shape(experiment.objective.init, key, batch)
-  wanted = experiment.objective.model_variables(first["params"], first["batch_stats"])
-  shapes = lambda tree: {
+def _check_variables(variables: Variables, model: Any) -> None:
+  wanted = torch_weights.shapes_of_model(model)
+  found = {
     jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
   }
-  found, wanted = shapes(variables), shapes(wanted)
   for name in sorted(found.keys() | wanted.keys()):
     if found.get(name) != wanted.get(name):
       raise UserError(

@@ -88,14 +88,18 @@ def resolve(settings: Settings, train_source: sources.Source) -> Settings:
   """Completes a config with what the data decides: the classes, and the model's head.
 
   Where the data have no classes, `settings["model"]` may name the head of a trained model; raises
-  `UserError` where a classifier has neither.
+  `UserError` where a classifier has neither. An encoder that is evaluated may have kept the
+  projector that it was trained with; then `settings["model"]` names it as well.
   """
-  is_classifier = settings["objective"]["name"] == "supervised"
-  head = is_classifier and (train_source.num_classes or settings["model"].get("num_classes"))
-  if is_classifier and not head:
-    raise UserError("The data have no classes of images, which a classifier is trained on.")
+  given = settings["model"].get("num_classes")
+  if settings["objective"]["name"] == "supervised":
+    head = train_source.num_classes or given
+    if not head:
+      raise UserError("The data have no classes of images, which a classifier is trained on.")
+  else:
+    head = given if settings["model"].get("head_kind") == "projector" else 0
   fields = {key: value for key, value in settings["model"].items() if value is not None}
-  model = {**fields, "num_classes": int(head)}
+  model = {**fields, "num_classes": int(head or 0)}
   resolved = {**settings, "model": model, "class_names": list(train_source.class_names)}
   return json.loads(json.dumps(resolved))
 
@@ -151,8 +155,9 @@ def make_objective(settings: Settings, model: Any, num_steps: int) -> Any:
     raise UserError(
       "batch_size is 1, but contrastive learning compares the images of a batch; raise it."
     )
+  # An encoder that is evaluated may have a projector; contrastive learning brings its own.
   return contrastive.make_loss(
-    model,
+    model.clone(num_classes=0) if model.num_classes else model,
     temperature=options["temperature"],
     momentum=optim.momentum_cosine(options["momentum"], num_steps=num_steps),
     projection_dim=options["projection_dim"],

@@ -156,7 +156,8 @@ def forward(
     )
   else:
     found["tokens"] = out.tokens.astype(jnp.float32)
-  if model.num_classes and out.logits.ndim == 2:
+  is_classifier = model.num_classes and getattr(model, "head_kind", "linear") != "projector"
+  if is_classifier and out.logits.ndim == 2:
     found["probabilities"] = jax.nn.softmax(out.logits)
   return found
 

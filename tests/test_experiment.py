@@ -13,6 +13,7 @@ import hseg_jax
 from hseg_jax import experiment
 from hseg_jax.data import sources
 from hseg_jax.errors import UserError
+from hseg_jax.interop import torch_weights
 
 
 def settings(objective="supervised", **fields):
@@ -23,6 +24,15 @@ def test_the_data_decides_the_head():
   supervised = experiment.setup(settings())
   assert supervised.model.num_classes == 16 == len(supervised.settings["class_names"])
   assert experiment.setup(settings("contrastive")).model.num_classes == 0
+
+
+def test_an_encoder_may_be_evaluated_with_its_projector():
+  given = settings("contrastive")
+  given["model"] |= {"num_classes": 8, "head_kind": "projector", "head_hidden_dim": 16}
+  found = experiment.setup(given)
+  names = torch_weights.shapes_of_model(found.model)
+  assert any(name.startswith("params/head/") for name in names)
+  assert found.objective.model.num_classes == 0
 
 
 def test_a_trained_head_counts_where_the_data_have_no_classes():
@@ -40,6 +50,7 @@ def test_a_trained_head_counts_where_the_data_have_no_classes():
   assert head("supervised", plain, num_classes=7) == 7
   assert head("contrastive", plain) == head("contrastive", plain, num_classes=7) == 0
   assert head("supervised", classes, num_classes=7) == 2
+  assert head("contrastive", classes, num_classes=7, head_kind="projector") == 7
   with pytest.raises(UserError, match="no classes of images"):
     head("supervised", plain)
 
