@@ -196,6 +196,11 @@ def test_what_does_not_suit_is_refused(options, message):
     make(Cast(), **options)
 
 
+def test_clusters_of_a_vit_cannot_grow_again():
+  with pytest.raises(UserError, match=r"numbers of regions are \(12, 24\)"):
+    make(Vit(), num_regions=(12, 24))
+
+
 def test_data_without_masks_are_refused():
   source = Stripes((0, 1, 2))
   source.mask_labels = None

@@ -11,7 +11,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Float, Int, Integer, Shaped
 
-from hseg_jax.baselines import kmeans
+from hseg_jax.baselines import kmeans, methods
 from hseg_jax.data.masks import IGNORE
 from hseg_jax.errors import UserError
 from hseg_jax.evaluators import knn
@@ -298,6 +298,8 @@ def _check(model, source, classes, num_neighbors, levels, num_regions, stages) -
     raise UserError(
       f"A {type(model).__name__} has neither levels nor a grid of tokens to retrieve."
     )
+  if not model.num_segments:
+    methods.check_numbers(num_regions)
   most = len(model.num_clusters) + 1 if model.num_segments else len(num_regions)
   depth = len(model.num_clusters) + 1
   for name, values, size in (("levels", levels, most), ("stages", stages, depth)):
