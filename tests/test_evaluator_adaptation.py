@@ -132,6 +132,14 @@ def test_scores_are_those_of_adapting_one_by_one_by_hand(source, options):
   assert found[names[1]] < found["val/adaptation/before/entropy"] - 0.05
 
 
+def test_images_without_classes_have_no_top1():
+  nameless = ThreeClasses(6)
+  nameless.class_names = ()
+  found = dict(make(nameless, steps=0).run(VARIABLES))
+  assert "val/adaptation/before/entropy" in found
+  assert not [name for name in found if name.endswith("top1")]
+
+
 def test_without_steps_nothing_changes_and_segmentation_is_the_hierarchy_evaluators(source):
   found = dict(make(source, steps=0, corruption="none").run(VARIABLES))
   scores = {name.split("/", 3)[3] for name in found}

@@ -55,7 +55,7 @@ class Evaluator:
 
     Args:
       model: a model that classifies images.
-      source: images with labels, and perhaps masks of objects and parts.
+      source: images, perhaps with labels, and perhaps with masks of objects and parts.
       batch_size: of all devices together.
       image_size: side in pixels.
       superpixels: as `data.pipeline.eval_batches` takes them.
@@ -99,7 +99,7 @@ class Evaluator:
       examples, name=corruption, severity=severity, image_size=image_size, seed=seed
     )
     masks = [name for name in ("object", "parts") if name in source[0]]
-    self._has_masks = len(masks) == 2
+    self._has_masks, self._has_classes = len(masks) == 2, bool(source.class_names)
     self._batches = lambda: pipeline.eval_batches(
       corrupted,
       batch_size=batch_size,
@@ -116,8 +116,9 @@ class Evaluator:
   def run(self, variables: Any) -> Iterator[tuple[str, float]]:
     """Yields `val/adaptation/WHEN/SCORE` for WHEN `before` and `after`.
 
-    SCORE is `top1`, a share in [0, 1]; `entropy`, the mean over images in nats; and where there are
-    levels and masks what the hierarchy evaluator gives its `level_0`, `level_1`, ... and `best`.
+    SCORE is `top1`, a share in [0, 1], where images have classes; `entropy`, the mean over images
+    in nats; and where there are levels and masks what the hierarchy evaluator gives its `level_0`,
+    `level_1`, ... and `best`.
     """
     recognition = {when: np.zeros(3) for when in ("before", "after")}
     segmentation = collections.defaultdict(lambda: np.zeros(len(hierarchy.Tally())))
@@ -139,7 +140,8 @@ class Evaluator:
           for name, tally in self._segmentation(example, row).items():
             segmentation[f"{when}/{name}"] += example["valid"] * np.array(tally)
     for when, (images, right, entropy) in model_hierarchies.sum_over_hosts(recognition).items():
-      yield f"val/adaptation/{when}/top1", right / images
+      if self._has_classes:
+        yield f"val/adaptation/{when}/top1", right / images
       yield f"val/adaptation/{when}/entropy", entropy / images
     for name, total in model_hierarchies.sum_over_hosts(segmentation).items():
       for score, value in hierarchy.scores(hierarchy.Tally(*total.tolist())):
