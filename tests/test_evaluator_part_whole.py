@@ -90,6 +90,20 @@ def test_oracle_and_model_name_objects_and_their_parts():
     assert scores[f"val/part_whole/oracle/{name}"] == 1, name
 
 
+def test_pixels_of_which_nothing_is_known_do_not_count():
+  source = show(0)
+  first, unknown = QUARTERS == 0, QUARTERS == 2
+  source[0] |= {
+    "object": first,
+    "parts": first.astype(np.uint8),
+    "semantic": np.where(unknown, 255, first).astype(np.uint8),
+  }
+  scores = dict(make(QuarterCast(), source).run({}))
+  for labelling in ("oracle", "clip"):
+    assert scores[f"val/part_whole/{labelling}/object_miou_dataset"] == 1
+    assert scores[f"val/part_whole/{labelling}/part_miou_dataset"] == 1
+
+
 def test_levels_may_be_chosen():
   run = lambda **levels: dict(
     make(QuarterCast(), show(0), labellings=("oracle",), **levels).run({})

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from hseg_jax import model_hierarchies
+from hseg_jax.data.masks import IGNORE
 from hseg_jax.errors import UserError
 from hseg_jax.interop.image_text import ImageTextModel, OpenClip
 from hseg_jax.model_hierarchies import ModelHierarchies
@@ -53,7 +54,8 @@ class Evaluator:
 
     Args:
       model: a model with levels, or a plain ViT.
-      source: images with masks of objects and parts, and a vocabulary of both.
+      source: images with masks of objects and parts, and a vocabulary of both. Where there is a
+        map of labels, `semantic`, its pixels of 255 do not count.
       batch_size: of all devices together.
       image_size: side in pixels.
       superpixels: as `data.pipeline.eval_batches` takes them.
@@ -92,7 +94,7 @@ class Evaluator:
       num_workers=num_workers,
       to_global=to_global,
       num_examples=num_examples,
-      keep=("label", "object", "parts"),
+      keep=("label", *(name for name in ("object", "parts", "semantic") if name in source[0])),
       num_regions=num_regions,
       seed=seed,
     )
@@ -126,8 +128,13 @@ class Evaluator:
           yield f"val/part_whole/{name}/{kind}_{score}", value
 
   def _truths(self, example: Example) -> Maps:
+    """Class maps of objects and parts; -1 where nothing is known."""
     objects = self._vocabulary.object_classes(example["object"], int(example["label"]))
-    return objects, self._vocabulary.part_classes(objects, example["parts"])
+    parts = self._vocabulary.part_classes(objects, example["parts"])
+    if "semantic" not in example:
+      return objects, parts
+    known = example["semantic"] != IGNORE
+    return np.where(known, objects, -1), np.where(known, parts, -1)
 
   def _label(self, name: str, example: Example, segments: Maps, truths: Maps) -> Maps:
     """Class maps of objects and parts."""

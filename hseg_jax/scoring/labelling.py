@@ -58,9 +58,12 @@ def label_parts(
 def overlaps(
   segments: Integer[np.ndarray, "h w"], truth: Int[np.ndarray, "h w"], num_classes: int
 ) -> Float[np.ndarray, "n c"]:
-  """The oracle's scores: pixels that each segment shares with each class; -inf for none."""
+  """The oracle's scores: pixels that each segment shares with each class; -inf for none.
+
+  Pixels of other classes, negative ones among them, are left out.
+  """
   shared = np.zeros((int(segments.max()) + 1, num_classes))
-  inside = truth < num_classes
+  inside = (truth >= 0) & (truth < num_classes)
   np.add.at(shared, (segments[inside], truth[inside]), 1)
   return np.where(shared > 0, shared, -np.inf)
 
