@@ -229,7 +229,11 @@ def _assemble(
   row: dict[str, Any],
   finish: Callable[[Job, Hierarchy], Any],
 ) -> Any:
-  return finish(job, segmenter.assemble(job.prepared, row))
+  try:
+    found = segmenter.assemble(job.prepared, row)
+  except UserError as error:  # of this image alone; what `finish` raises befalls the others as well
+    return error
+  return finish(job, found)
 
 
 def _run(

@@ -156,3 +156,17 @@ def test_the_segmenter_refuses_what_does_not_suit_a_vit(vit):
     segment.Segmenter(*vit)(np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), int))
   with pytest.raises(UserError, match="no grid of tokens"):
     segment.Segmenter(hseg_jax.create_model("tome_small"), {})
+
+
+@pytest.mark.parametrize("method", ["grid", "seeds"])
+def test_an_image_too_small_for_its_regions_is_named_and_the_others_are_done(
+  tmp_path, capsys, method
+):
+  for name, height in (("line", 1), ("photo", 40)):
+    Image.fromarray(np.zeros((height, 60, 3), np.uint8)).save(tmp_path / f"{name}.png")
+  files, out = [str(tmp_path / f"{name}.png") for name in ("line", "photo")], tmp_path / "out"
+  options = ["--method", method, "--num-clusters", "100,20", "--out", str(out)]
+  assert cli.main(["segment", *files, *options]) == 2
+  assert "1 of 2 images failed" in capsys.readouterr().err
+  written = [path.stem for path in out.rglob("*") if path.is_file()]
+  assert "photo" in written and "line" not in written
