@@ -87,21 +87,20 @@ def load_sources(settings: Settings) -> tuple[sources.Source, sources.Source]:
 def resolve(settings: Settings, train_source: sources.Source) -> Settings:
   """Completes a config with what the data decides: the classes, and the model's head.
 
-  Where the data have no classes, `settings["model"]` may name the head of a trained model; raises
-  `UserError` where a classifier has neither. An encoder that is evaluated may have kept the
-  projector that it was trained with; then `settings["model"]` names it as well.
+  Where the data have no classes, `settings["model"]` may name the head of a trained model, also the
+  projector that an encoder has kept; raises `UserError` where a classifier has neither.
   """
-  given = settings["model"].get("num_classes")
+  head = settings["model"].get("num_classes")
   if settings["objective"]["name"] == "supervised":
-    head = train_source.num_classes or given
+    head = train_source.num_classes or head
     if not head:
       raise UserError("The data have no classes of images, which a classifier is trained on.")
-  else:
-    head = given if settings["model"].get("head_kind") == "projector" else 0
-  fields = {key: value for key, value in settings["model"].items() if value is not None}
-  model = {**fields, "num_classes": int(head or 0)}
-  resolved = {**settings, "model": model, "class_names": list(train_source.class_names)}
-  return json.loads(json.dumps(resolved))
+  elif settings["model"].get("head_kind") != "projector":
+    head = 0
+  model = {key: value for key, value in settings["model"].items() if value is not None}
+  model |= {"num_classes": int(head or 0)}
+  class_names = train_source.class_names
+  return json.loads(json.dumps({**settings, "model": model, "class_names": class_names}))
 
 
 def make_model(settings: Settings) -> Any:
@@ -155,9 +154,8 @@ def make_objective(settings: Settings, model: Any, num_steps: int) -> Any:
     raise UserError(
       "batch_size is 1, but contrastive learning compares the images of a batch; raise it."
     )
-  # An encoder that is evaluated may have a projector; contrastive learning brings its own.
   return contrastive.make_loss(
-    model.clone(num_classes=0) if model.num_classes else model,
+    model.clone(num_classes=0),  # it brings a projector of its own
     temperature=options["temperature"],
     momentum=optim.momentum_cosine(options["momentum"], num_steps=num_steps),
     projection_dim=options["projection_dim"],
@@ -187,8 +185,7 @@ def make_optimizer(
 def setup(settings: Settings) -> Experiment:
   """Builds everything a config describes, without touching its parameters.
 
-  Raises:
-    UserError: any mistake in the config that shows before the first step.
+  Raises `UserError` on any mistake in the config that shows before the first step.
   """
   check_ranges(settings)
   if settings["objective"]["name"] not in ("supervised", "contrastive"):
