@@ -97,6 +97,9 @@ def test_polygons_hold_the_pixels_whose_centres_are_inside():
     ({"size": [3, 4], "counts": [3, 8]}, "11 pixels for 4x3"),
     ({"size": [3, 4], "counts": [3, 10]}, "13 pixels for 4x3"),
     ({"size": [3, 4], "counts": [3, -1, 10]}, "below 0"),
+    ({"size": [3, 4], "counts": [2**63 - 1, 2**63 - 1, 14]}, "a run length of 9"),
+    ({"size": [3, float("inf")], "counts": [12]}, "without a size"),
+    ({"size": [10**5, 10**5], "counts": [10**10]}, "more than 89 million"),
     ({"size": [4, 3], "counts": [12]}, "a size of 3x4 in an image of 4x3"),
     ({"size": [3], "counts": [12]}, "without a size"),
     ({"counts": [12]}, "size"),
@@ -172,6 +175,8 @@ def test_a_file_of_one_image(tmp_path):
   whole = {"image": {"image_id": 3, "height": 3, "width": 4}, "annotations": []}
   found = coco_masks.load_one(write(tmp_path / "b.json", whole), "b")
   assert found.masks("b").shape == (0, 3, 4)
+  whole["image"] |= {"height": 3.0, "width": 4.0}
+  assert coco_masks.load_one(write(tmp_path / "b.json", whole), "b").shape("b") == (3, 4)
   assert coco_masks.names_images(write(tmp_path / "c.json", [entry | {"image_id": 1}]))
 
 
@@ -185,6 +190,18 @@ def test_a_file_of_one_image(tmp_path):
     ([{"segmentation": RUNS}], "lacks 'file_name'"),
     ({"annotations": [], "images": [{"file_name": "a.jpg"}]}, "lacks 'id'"),
     ({"annotations": [], "images": [{"id": 1, "file_name": "a", "height": 3}]}, "lacks 'width'"),
+    *(
+      ({"annotations": [], "images": [{"id": 1, "file_name": "a", "height": h, "width": 4}]}, why)
+      for h, why in (
+        (float("inf"), "height"),
+        (-5, "height"),
+        (0, "height"),
+        (None, "height"),
+        ("x", "height"),
+        (10**9, "more than 89 million"),
+      )
+    ),
+    ([{"image_id": [1], "segmentation": RUNS}], "annotation: unhashable"),
   ],
 )
 def test_other_files_are_refused(tmp_path, content, reason):
@@ -217,7 +234,7 @@ def test_damaged_masks_name_file_image_and_place(tmp_path):
     found.masks("a")
   with pytest.raises(UserError, match=r"x\.json .*the size of b, since its masks are polygons"):
     found.masks("b")
-  with pytest.raises(UserError, match=r"x\.json \(c: the size"):
+  with pytest.raises(UserError, match=r"x\.json \(c: run lengths without a size"):
     found.masks("c")
   empty = coco_masks.load_one(write(tmp_path / "e.json", []), "e")
   with pytest.raises(UserError, match=r"e\.json .*it has no masks"):

@@ -209,7 +209,15 @@ def test_parts_without_categories_are_refused(tmp_path):
   path = write_parts(tmp_path / "a.json", entries)
   with pytest.raises(UserError, match=r"a\.json \(n1_5, mask 1 has no known category"):
     truths.find("part_whole", path).read("n1_5")
-  for categories, reason in (([], "no categories"), ([{"id": 1, "name": "x"}], "lacks 'superc")):
+  entries = [{"image_id": 1, "category_id": [3], "segmentation": box(0, 0, 3, 2)}]
+  with pytest.raises(UserError, match="no known category"):
+    truths.find("part_whole", write_parts(path, entries)).read("n1_5")
+  for categories, reason in (
+    ([], "no categories"),
+    ([{"id": 1, "name": "x"}], "lacks 'superc"),
+    ([{"id": [1], "name": "x", "supercategory": "y"}], "none of COCO's"),
+    (["x"], "none of COCO's"),
+  ):
     content = coco_masks.load(write_parts(path, entries, categories))
     with pytest.raises(UserError, match=rf"a\.json .*{reason}"):
       part_truths.find_part_categories(content)

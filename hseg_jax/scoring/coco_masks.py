@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from hseg_jax import images as images_
 from hseg_jax.errors import UserError
 from hseg_jax.scoring import image_names
 
@@ -88,8 +89,10 @@ def load(path: str | os.PathLike) -> Annotations:
   table, entries, images = _read_entries(path)
   try:
     return _group(str(path), entries, images, table.get("categories", []))
-  except (KeyError, TypeError, ValueError) as error:
+  except KeyError as error:
     raise UserError(f"Cannot read {path} (an image or annotation lacks {error}).") from error
+  except (TypeError, ValueError) as error:
+    raise UserError(f"Cannot read {path} (an image or annotation: {error}).") from error
 
 
 def load_one(path: str | os.PathLike, name: str) -> Annotations:
@@ -104,8 +107,10 @@ def load_one(path: str | os.PathLike, name: str) -> Annotations:
   image = table.get("image", {})
   try:
     shapes = {name: _entry_shape(image)} if "height" in image else {}
-  except (KeyError, TypeError, ValueError) as error:
+  except KeyError as error:
     raise UserError(f"Cannot read {path} (its image lacks {error}).") from error
+  except ValueError as error:
+    raise UserError(f"Cannot read {path} (its image: {error}).") from error
   return Annotations(str(path), {name: entries}, shapes, [])
 
 
@@ -152,9 +157,11 @@ def fill_runs(counts: Int[np.ndarray, "r"], shape: Shape) -> Bool[np.ndarray, "h
     ValueError: a count is negative, or they do not fill the size.
   """
   height, width = shape
-  total = int(counts.sum()) if (counts >= 0).all() else -1
-  if total < 0:
+  if (counts < 0).any():
     raise ValueError("a run length below 0")
+  if (counts > height * width).any():  # the sum of such could overflow
+    raise ValueError(f"a run length of {counts.max()} pixels for {width}x{height}")
+  total = int(counts.sum())
   if total != height * width:
     raise ValueError(f"run lengths of {total} pixels for {width}x{height}")
   ones = np.arange(len(counts)) % 2 == 1
@@ -241,14 +248,25 @@ def _group(path: str, entries: list, images: list, categories: list) -> Annotati
 
 
 def _entry_shape(image: Mapping[str, Any]) -> Shape:
-  return int(image["height"]), int(image["width"])
+  return _sides([image["height"], image["width"]], "a height or width that is none")
 
 
 def _size(segmentation: Mapping[str, Any]) -> Shape:
-  size = _numbers(segmentation.get("size"), "the size")
-  if size.shape != (2,) or size.dtype.kind not in "iu" or size.min() < 1 or size.max() >= 1 << 20:
-    raise ValueError("run lengths without a size of height and width")
-  return int(size[0]), int(size[1])
+  return _sides(segmentation.get("size"), "run lengths without a size of height and width")
+
+
+def _sides(sides: Any, otherwise: str) -> Shape:
+  """Height and width, if that is what they are; some write whole numbers as 480.0."""
+  if not isinstance(sides, list | tuple) or len(sides) != 2:
+    raise ValueError(otherwise)
+  if not all(isinstance(side, int | float) and side >= 1 and side % 1 == 0 for side in sides):
+    raise ValueError(otherwise)
+  height, width = map(int, sides)
+  if height * width > images_.MAX_PIXELS:
+    raise ValueError(
+      f"{width}x{height} pixels are more than {images_.MAX_PIXELS / 1e6:.0f} million"
+    )
+  return height, width
 
 
 def _counts(counts: Any) -> Int[np.ndarray, "r"]:

@@ -141,15 +141,17 @@ def find_part_categories(content: coco_masks.Annotations) -> PartTruths:
     keys, names, wholes = (
       [each[field] for each in content.categories] for field in ("id", "name", "supercategory")
     )
+    objects = list(dict.fromkeys(wholes))
+    ids = {
+      key: (i + 1, objects.index(whole) + 1)
+      for i, (key, whole) in enumerate(zip(keys, wholes, strict=True))
+    }
   except KeyError as error:
     raise UserError(f"Cannot read {content.path} (a category lacks {error}).") from error
+  except TypeError as error:
+    raise UserError(f"Cannot read {content.path} (a category is none of COCO's).") from error
   if not keys:
     raise UserError(f"Cannot read {content.path} (it has no categories of parts).")
-  objects = list(dict.fromkeys(wholes))
-  ids = {
-    key: (i + 1, objects.index(whole) + 1)
-    for i, (key, whole) in enumerate(zip(keys, wholes, strict=True))
-  }
   class_names = ("background", *map(str, names)), ("background", *map(str, objects))
   read = functools.partial(_read_categories, content, ids, class_names)
   return PartTruths(tuple(sorted(content.images)), read, _PARTS_AND_OBJECTS, class_names)
@@ -220,9 +222,10 @@ def _read_categories(
   levels = np.zeros((2, *content.shape(name)), np.int64)
   masks = content.masks(name)
   for i, (entry, mask) in enumerate(zip(content.images[name], masks, strict=True)):
-    if entry.get("category_id") not in ids:
+    key = entry.get("category_id")
+    if not isinstance(key, int | str) or key not in ids:
       raise UserError(f"Cannot read {content.path} ({name}, mask {i + 1} has no known category).")
-    levels[:, mask] = np.array(ids[entry["category_id"]])[:, None]
+    levels[:, mask] = np.array(ids[key])[:, None]
   return PartTruth(tuple(levels), _PARTS_AND_OBJECTS, class_names)
 
 
