@@ -120,6 +120,17 @@ def test_binary_masks_are_no_class_masks(tmp_path):
   with pytest.raises(UserError, match="a.png holds only 0 and 255"):
     found.read("a")
   assert not found.read("b").mask.any() and found.read("b").valid.all()
+  soft = np.where(LABELS > 4, 255, 0).astype(np.uint8)
+  soft[0, 0] = 200  # of a softened edge
+  save(tmp_path / "c.png", soft)
+  with pytest.raises(UserError, match=r"c.png holds greys above 127 .* add --binary-masks"):
+    find("figure_ground", tmp_path).read("c")
+
+
+def test_class_masks_are_not_binary(tmp_path):
+  save(tmp_path / "a.png", LABELS)
+  with pytest.raises(UserError, match=r"a.png goes up to \d+, .* leave out --binary-masks"):
+    find("figure_ground", tmp_path, binary_masks=True).read("a")
 
 
 def test_what_is_no_truth_is_refused(tmp_path):

@@ -91,8 +91,9 @@ def find(
     path: a folder, a `.json` file, or `partworld:SPLIT[:N]`, as `partworld:val[:500]`.
     level: semantic, from a truth of parts: the level that holds the classes; None = the finest.
     binary_masks: figure_ground, from masks: 255 (all above 127; 1 where that is the largest) is
-      figure and nothing is ignored, as in ECSSD. Else any value but 0 is figure, and 255 is
-      ignored, as in VOC's class masks.
+      figure and nothing is ignored, as in ECSSD; 2 to 127 as the largest are refused. Else any
+      value but 0 is figure, and 255 is ignored, as in VOC's class masks; 255 beside 0 alone, or
+      beside values above 127, is refused, since those are binary masks, softened or not.
     size: side of PartWorld's images; None = 64.
 
   Raises:
@@ -236,8 +237,19 @@ def _read_classes(table: Mapping[str, str], name: str) -> Integer[np.ndarray, "h
 
 def _read_figure(table: Mapping[str, str], name: str, *, binary: bool) -> Figure:
   values = images.read_labels(table[name])
+  largest = int(values.max())
   if binary:
-    return Figure(values > (VOID // 2 if values.max() > 1 else 0), np.ones(values.shape, bool))
-  if VOID in values and np.isin(values, (0, VOID)).all():
-    raise UserError(f"{table[name]} holds only 0 and 255; are these binary masks, not classes?")
+    if 1 < largest <= VOID // 2:
+      raise UserError(
+        f"{table[name]} goes up to {largest}, which no binary mask does; leave out --binary-masks "
+        "if these are classes."
+      )
+    return Figure(values > (VOID // 2 if largest > 1 else 0), np.ones(values.shape, bool))
+  # Softened edges have light greys, where hardly any data set has classes and void as well.
+  greys = ((values > VOID // 2) & (values < VOID)).any()
+  if VOID in values and (greys or np.isin(values, (0, VOID)).all()):
+    what = "greys above 127 beside 255" if greys else "only 0 and 255"
+    raise UserError(
+      f"{table[name]} holds {what}; if these are binary masks, not classes, add --binary-masks."
+    )
   return Figure((values > 0) & (values != VOID), (values >= 0) & (values != VOID))
