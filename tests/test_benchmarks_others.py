@@ -165,9 +165,14 @@ def test_soft_maps_of_any_range_are_rescaled_on_request():
     ({"threshold": "otsu"}, "choose one of mass, adaptive, fixed"),
     ({"threshold": "adaptive", "value": 0.5}, "takes no value"),
     ({"regions": (4,)}, "has no regions"),
+    ({"threshold": "fixed", "value": 1.5}, "The fixed threshold is 1.5"),
+    ({"threshold": "fixed", "value": float("nan")}, "The fixed threshold is nan"),
   ):
     with pytest.raises(UserError, match=said):
       figure_ground.tally(Prediction(soft=draw(0) / 4), figure(0), **options)
+  for options in ({"rescale": True}, {"value": 0.5}, {"threshold": "adaptive"}):
+    with pytest.raises(UserError, match="for --soft"):
+      figure_ground.tally(levels(0), figure(0), **options)
 
 
 def test_regions_are_scored_by_the_best_figure_they_allow():

@@ -71,6 +71,8 @@ def tally(
       "mae": figure_ground.mean_absolute_error(figure, soft, valid),
       **curve._asdict(),
     }
+  if rescale or value is not None or threshold != "mass":
+    raise UserError("Regions are not made masks by a threshold; are these soft maps, for --soft?")
   levels = scales.select(prediction, regions)
   unions = [figure_ground.best_union(figure, labels, valid) for labels in levels]
   return scales.label(len(levels), regions) | {
@@ -97,7 +99,11 @@ def binarize(
       raise UserError("The adaptive threshold follows from the map; it takes no value.")
     return figure_ground.adaptive_threshold(soft)
   value = THRESHOLDS[threshold] if value is None else value
-  return figure_ground.keep_mass(soft, value) if threshold == "mass" else soft >= value
+  if threshold == "mass":
+    return figure_ground.keep_mass(soft, value)
+  if not 0 <= value <= 1:
+    raise UserError(f"The fixed threshold is {value}; give one in [0, 1], such as 0.5.")
+  return soft >= value
 
 
 def summarize(tallies: Mapping[str, np.ndarray]) -> dict[str, float]:
