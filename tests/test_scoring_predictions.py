@@ -233,6 +233,11 @@ def test_levels_that_lack_images(tmp_path):
   save(tmp_path / "2/b.png", COARSE)
   with pytest.raises(UserError, match="has b in one of its levels 1 and 2 only"):
     predictions.find(tmp_path)
+  save(tmp_path / "1/b.png", FINE)
+  save(tmp_path / "1/other/b.png", COARSE)
+  (tmp_path / "1/other/b.png").rename(tmp_path / "1/b.PNG")
+  with pytest.raises(UserError, match=r"holds two files 1.b; rename one"):
+    predictions.find(tmp_path)
   save(tmp_path / "c.png", FINE)
   with pytest.raises(UserError, match="several depths"):
     predictions.find(tmp_path)

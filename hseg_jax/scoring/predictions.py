@@ -142,6 +142,8 @@ def _find_maps(path: str | os.PathLike, files: Sequence[pathlib.PurePath]) -> Pr
     return _predictions("labels", _read_labels, path, files)
   levels = collections.defaultdict(dict)
   for file in files:
+    if file.stem in levels[file.parts[0]]:  # a.png and a.PNG
+      raise UserError(f"The folder {path} holds two files {file.parent / file.stem}; rename one.")
     levels[file.parts[0]][file.stem] = os.path.join(path, file)
   names = {level: set(table) for level, table in levels.items()}
   first = max(names, key=lambda level: len(names[level]))
