@@ -144,7 +144,7 @@ def _check_results(kinds: Mapping[str, str], out: pathlib.Path, force: bool) -> 
   results = [out / RESULTS, out / PAGE]
   results += [out / name / score.SCORES for name, kind in kinds.items() if kind != "report"]
   for path in results:
-    if path.exists() and not force:
+    if os.path.exists(path) and not force:
       raise UserError(f"{path} exists; give another folder or --force.")
 
 

@@ -81,6 +81,8 @@ def score(
   module, out = BENCHMARKS[benchmark], pathlib.Path(out)
   _check_results(out, force)
   predicted = predictions_.find(predictions, soft=soft)
+  if module is semantic and predicted.kind == "hierarchies":
+    raise UserError(f"{predictions} holds hierarchies, whose ids are no classes; give label maps.")
   truths = truths_.find(benchmark.replace("-", "_"), ground_truth, **(truth_options or {}))
   names = _match_names(predicted.names, truths.names, allow_missing)
   photos = _find_photographs(photographs, names)
@@ -101,6 +103,8 @@ def score(
     "version": hseg_jax.__version__,
     **_summarize(module, names, tallies),
   }
+  if all(math.isnan(value) for scores in found["images"].values() for value in scores.values()):
+    raise UserError(f"{ground_truth} labels no pixel that counts, so there is nothing to score.")
   examples = [
     _show(module, predicted, truths, options, photos, *each) for each in _pick(found["images"])
   ]
@@ -157,7 +161,7 @@ def _summarize(
 
 def _check_results(out: pathlib.Path, force: bool) -> None:
   for name in (SCORES, TALLIES, PAGE):
-    if (out / name).exists() and not force:
+    if os.path.exists(out / name) and not force:
       raise UserError(f"{out / name} exists; give another folder or --force.")
 
 

@@ -120,6 +120,30 @@ def test_classes_are_scored(data, capsys):
   assert "a: The truth has the label" in said
 
 
+def test_regions_of_trees_are_no_classes(tmp_path, capsys):
+  (tmp_path / "trees").mkdir()
+  for name in NAMES:
+    write(tmp_path / f"truth/{name}.png", np.zeros((20, 15)))
+    Hierarchy(np.zeros((20, 15), np.int32)).save(tmp_path / f"trees/{name}.npz")
+  words = arguments(tmp_path, "--num-classes", "2", benchmark="semantic", predictions="trees")
+  assert "trees holds hierarchies, whose ids are no classes" in refused(capsys, *words)
+
+
+@pytest.mark.parametrize(
+  ("benchmark", "value"), [("semantic", 255), ("superpixels", -1), ("bsds", -1)]
+)
+def test_a_truth_without_labels_is_refused(data, capsys, benchmark, value):
+  for path in (data / "truth").iterdir():
+    path.unlink()
+  for name in NAMES:
+    write(data / f"truth/{name}.npy", np.full((20, 15), value))
+  more = ["--num-classes", "6"] if benchmark == "semantic" else []
+  words = arguments(data, "--workers", "1", *more, benchmark=benchmark, predictions="levels/fine")
+  said = refused(capsys, *words)
+  assert "labels no pixel that counts" in said or "No pixel of the truth is labelled" in said
+  assert not list((data / "out").iterdir())
+
+
 def test_figures_are_scored(data):
   (data / "truth").rename(data / "annotators")
   for i, name in enumerate(NAMES):
@@ -154,6 +178,7 @@ def test_parts_of_drawn_objects_are_scored(tmp_path):
     (["--scores", "edges"], "'edges' is not among regions, boundaries"),
     (["--images", "nowhere"], "There is no folder nowhere"),
     (["--level", "1"], "Unknown argument '--level'"),
+    (["--out", "o" * 300], "cannot be written: File name too long"),
   ],
 )
 def test_wrong_options_are_refused(data, capsys, options, said):
