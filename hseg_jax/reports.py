@@ -122,7 +122,7 @@ def pictures(reports: Sequence[Report], name: str) -> dict[str, np.ndarray]:
   """
   drawn: dict[str, dict[str, np.ndarray]] = {}
   for report in reports:
-    with contextlib.suppress(UserError, OSError):
+    with contextlib.suppress(UserError, OSError, KeyError):  # of an image whose file is gone
       drawn[report.name] = _draw(report, name)
   shared, own = {}, {}
   for method, found in drawn.items():
@@ -143,4 +143,5 @@ def _draw(report: Report, name: str) -> dict[str, np.ndarray]:
   truth_options = {key: options.pop(key) for key in list(options) if key not in known}
   truths = truths_.find(benchmark.replace("-", "_"), report.found["ground_truth"], **truth_options)
   predicted = predictions_.find(report.found["predictions"], soft=soft)
+  predicted = score.name_by_ids(predicted, truths)
   return module.pictures(predicted.read(name), truths.read(name), **options)

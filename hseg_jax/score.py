@@ -84,6 +84,7 @@ def score(
   if module is semantic and predicted.kind == "hierarchies":
     raise UserError(f"{predictions} holds hierarchies, whose ids are no classes; give label maps.")
   truths = truths_.find(benchmark.replace("-", "_"), ground_truth, **(truth_options or {}))
+  predicted = name_by_ids(predicted, truths)
   names = _match_names(predicted.names, truths.names, allow_missing)
   photos = _find_photographs(photographs, names)
   options = dict(options or {})
@@ -113,6 +114,27 @@ def score(
   print(score_page.as_text(found["summary"]))
   print(f"{out / PAGE}")
   return found["summary"]
+
+
+def name_by_ids(
+  predicted: predictions_.Predictions, truths: truths_.Truths
+) -> predictions_.Predictions:
+  """Gives masks that know their images by their ids alone, as COCO's results do, their names.
+
+  Others are returned as they are, and so are ids that the truth does not list.
+  """
+  given = set(predicted.names)
+  if predicted.kind != "masks" or given & set(truths.names) or not given <= truths.ids.keys():
+    return predicted
+  ids = {truths.ids[each]: each for each in predicted.names}
+  read = functools.partial(_read_by_id, predicted.read, ids)
+  return predicted._replace(names=tuple(sorted(ids)), read=read)
+
+
+def _read_by_id(
+  read: Callable[[str], predictions_.Prediction], ids: Mapping[str, str], name: str
+) -> predictions_.Prediction:
+  return read(ids[name])
 
 
 def stack(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hseg_jax import cli, processes, score
+from hseg_jax import cli, processes, reports, score
 from hseg_jax.data.partworld import PartWorld
 from hseg_jax.hierarchy import Hierarchy
 from hseg_jax.scoring import contour_maps
@@ -167,6 +167,32 @@ def test_parts_of_drawn_objects_are_scored(tmp_path):
   assert cli.main(words) == 0
   found = json.loads((tmp_path / "out/scores.json").read_text())["summary"]
   assert found["parts/nf_covering"] == found["objects/nf_covering"] == found["nested_share"] == 1
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_results_of_coco_find_their_images_by_id(tmp_path, workers):
+  box = {"size": [4, 6], "counts": [4, 8, 12]}
+  truth = {
+    "images": [{"id": i, "file_name": f"00{i}.jpg", "height": 4, "width": 6} for i in (1, 2)],
+    "annotations": [{"image_id": i, "category_id": 3, "segmentation": box} for i in (1, 2)],
+    "categories": [{"id": 3, "name": "Head", "supercategory": "Bird"}],
+  }
+  results = [{"image_id": i, "category_id": 1, "segmentation": box, "score": 0.5} for i in (2, 1)]
+  for name, content in (("truth.json", truth), ("results.json", results)):
+    (tmp_path / name).write_text(json.dumps(content))
+  words = arguments(
+    tmp_path, "--workers", workers, benchmark="part-whole", predictions="results.json"
+  )
+  words[words.index("--ground-truth") + 1] += ".json"
+  assert cli.main(words) == 0
+  found = json.loads((tmp_path / "out/scores.json").read_text())
+  assert list(found["images"]) == ["001", "002"] and found["summary"]["parts/nf_covering"] == 1
+  report = reports.read("x", tmp_path / "out")
+  assert reports.pictures([report], "001")
+  results[0]["image_id"] = 7
+  (tmp_path / "results.json").write_text(json.dumps(results))
+  assert cli.main([*words, "--force"]) == 2
+  assert reports.pictures([report], "002") == {}
 
 
 @pytest.mark.parametrize(

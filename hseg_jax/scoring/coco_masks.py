@@ -30,12 +30,14 @@ class Annotations(NamedTuple):
     images: the annotations of each image by its name, in the file's order; none for some.
     shapes: height and width of the images whose entry tells.
     categories: as in the file.
+    ids: the name of each image that the file lists, by its id in letters.
   """
 
   path: str
   images: Mapping[str, Sequence[Mapping[str, Any]]]
   shapes: Mapping[str, Shape]
   categories: Sequence[Mapping[str, Any]]
+  ids: Mapping[str, str]
 
   def masks(self, name: str) -> Bool[np.ndarray, "m h w"]:
     """The masks of all annotations of an image.
@@ -111,7 +113,7 @@ def load_one(path: str | os.PathLike, name: str) -> Annotations:
     raise UserError(f"Cannot read {path} (its image lacks {error}).") from error
   except ValueError as error:
     raise UserError(f"Cannot read {path} (its image: {error}).") from error
-  return Annotations(str(path), {name: entries}, shapes, [])
+  return Annotations(str(path), {name: entries}, shapes, [], {})
 
 
 def names_images(path: str | os.PathLike) -> bool:
@@ -244,7 +246,8 @@ def _group(path: str, entries: list, images: list, categories: list) -> Annotati
   shapes = {
     names[str(image["file_name"])]: _entry_shape(image) for image in images if "height" in image
   }
-  return Annotations(path, grouped, shapes, categories)
+  ids = {str(key): names[file] for key, file in file_names.items()}
+  return Annotations(path, grouped, shapes, categories, ids)
 
 
 def _entry_shape(image: Mapping[str, Any]) -> Shape:

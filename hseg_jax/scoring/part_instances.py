@@ -69,7 +69,8 @@ def find_densepose(content: coco_masks.Annotations) -> PartTruths:
   images in which none has any are left out. Crowds are unlabelled.
   """
   names = tuple(sorted(name for name, found in content.images.items() if any(map(_parts, found))))
-  return PartTruths(names, functools.partial(_read_densepose, content), _LEVELS)
+  read = functools.partial(_read_densepose, content)
+  return PartTruths(names, read, _LEVELS, ids=content.ids)
 
 
 def _read_pascal(table: Mapping[str, str], name: str) -> PartTruth:

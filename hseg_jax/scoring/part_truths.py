@@ -51,12 +51,14 @@ class PartTruths(NamedTuple):
     level_names: finest first.
     class_names: what the ids of each level mean in all images, `class_names[level][id]`; empty
       where they are instances.
+    ids: the names of images by their ids, of COCO annotations; else empty.
   """
 
   names: tuple[str, ...]
   read: Callable[[str], PartTruth]
   level_names: tuple[str, ...]
   class_names: tuple[tuple[str, ...], ...] = ()
+  ids: Mapping[str, str] = {}
 
 
 class Labels(NamedTuple):
@@ -154,7 +156,8 @@ def find_part_categories(content: coco_masks.Annotations) -> PartTruths:
     raise UserError(f"Cannot read {content.path} (it has no categories of parts).")
   class_names = ("background", *map(str, names)), ("background", *map(str, objects))
   read = functools.partial(_read_categories, content, ids, class_names)
-  return PartTruths(tuple(sorted(content.images)), read, _PARTS_AND_OBJECTS, class_names)
+  names = tuple(sorted(content.images))
+  return PartTruths(names, read, _PARTS_AND_OBJECTS, class_names, content.ids)
 
 
 def _read_labelled(table: Mapping[str, str], labels: Labels, name: str) -> PartTruth:

@@ -62,6 +62,7 @@ class Truths(NamedTuple):
       once.
     level_names: of parts: the levels of every image, finest first; else empty.
     class_names: of semantic: the name of each class, in order; empty where nobody knows.
+    ids: the names of images by their ids, of COCO annotations; else empty.
   """
 
   kind: str
@@ -69,6 +70,7 @@ class Truths(NamedTuple):
   read: Callable[[str], Any]
   level_names: tuple[str, ...] = ()
   class_names: tuple[str, ...] = ()
+  ids: Mapping[str, str] = {}
 
 
 def find(
@@ -106,7 +108,7 @@ def find(
   if binary_masks and (kind != "figure" or parts is not None):
     raise UserError(f"{path} is no folder of masks of figures, which could be binary.")
   if parts is not None:
-    return _from_parts(kind, path, parts, level)
+    return _from_parts(kind, path, parts, level)._replace(ids=parts.ids)
   if kind == "parts":
     raise UserError(
       f"{path} holds no truth of parts: neither masks with labels.csv, nor a .json file of COCO "
