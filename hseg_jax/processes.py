@@ -52,11 +52,13 @@ def run(
       found.append(function(item))
       advance()
     return found
+  others = set(multiprocessing.active_children())
   context = multiprocessing.get_context("spawn")
   theirs, ours = context.Pipe(duplex=False)
   pool = concurrent.futures.ProcessPoolExecutor(workers, context, _start, (function, theirs))
   try:
-    with _one_thread_each():  # all processes start with the first item
+    # All processes start with the first item.
+    with _one_thread_each(), _interrupts_wait():
       futures = [pool.submit(_call, item) for item in items]
     for future in concurrent.futures.as_completed(futures):
       future.result()
@@ -67,7 +69,9 @@ def run(
       "A process of the computation died, perhaps for want of memory; ask for fewer workers."
     ) from error
   except BaseException:
-    ours.close()  # ends them at once, for an item may take minutes
+    # At once, for an item may take minutes, and so may imports on a busy machine.
+    for process in set(multiprocessing.active_children()) - others:
+      process.terminate()
     raise
   finally:
     pool.shutdown(cancel_futures=True)
@@ -91,6 +95,18 @@ def _end_with(parent: Connection) -> None:
 
 def _call(item: Any) -> Any:
   return _function(item)
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+  """Ctrl-C waits until the end of the block; processes started in it never hear of it."""
+  mask = getattr(signal, "pthread_sigmask", None)  # not on every system
+  before = mask(signal.SIG_BLOCK, {signal.SIGINT}) if mask else None
+  try:
+    yield
+  finally:
+    if mask:
+      mask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

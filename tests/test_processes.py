@@ -59,6 +59,32 @@ def test_processes_end_with_theirs(sent):
   assert not any(map(alive, children))
 
 
+def test_an_interrupt_of_starting_processes_says_nothing():
+  code = "import time; from hseg_jax import processes; print('started', flush=True); "
+  code += "processes.run(time.sleep, [99, 99], 2)"
+  parent = subprocess.Popen(
+    [sys.executable, "-c", code],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    start_new_session=True,
+  )
+  assert parent.stdout.readline() == "started\n"
+  own = pathlib.Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+  while sum(map(catches_interrupts, own.read_text().split())) < 2:
+    time.sleep(0.001)
+  time.sleep(0.2)  # into their imports
+  os.killpg(parent.pid, signal.SIGINT)  # as from a terminal
+  assert parent.communicate(timeout=20)[1].count("Traceback") == 1  # its own, which cli catches
+  assert parent.returncode == -signal.SIGINT
+
+
+def catches_interrupts(pid):
+  lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+  caught = next(line.split()[1] for line in lines if line.startswith("SigCgt"))
+  return bool(int(caught, 16) >> signal.SIGINT - 1 & 1)
+
+
 def alive(pid):
   try:
     return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
