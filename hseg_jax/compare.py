@@ -257,4 +257,4 @@ def _write(out: pathlib.Path, found: Mapping[str, Any], page: str) -> None:
   files.make_folder(out)
   with files.whole(out / RESULTS) as text, files.whole(out / PAGE) as html:
     text.write_text(json.dumps(score.plain(found), indent=1) + "\n", encoding="utf-8")
-    html.write_text(page, encoding="utf-8")
+    html.write_text(page, encoding="utf-8", errors="replace")  # as `score` does

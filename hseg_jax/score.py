@@ -284,7 +284,8 @@ def _write(
     text.write_text(json.dumps(plain(found), indent=1) + "\n", encoding="utf-8")
     with archive.open("wb") as file:
       np.savez_compressed(file, names=np.array(list(found["images"])), **tallies)
-    html.write_text(page, encoding="utf-8")
+    # Names of files may hold bytes that are no text.
+    html.write_text(page, encoding="utf-8", errors="replace")
 
 
 def plain(value: Any) -> Any:

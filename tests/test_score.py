@@ -1,6 +1,7 @@
 """`hseg score`: what it writes, that processes change nothing, and what it refuses."""
 
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -97,6 +98,17 @@ def test_other_ids_change_nothing(data):
     write(path, (37 * np.asarray(Image.open(path)).astype(int) + 11) % 256)
   after = run(data, "--force")[0]
   assert before["summary"] == pytest.approx(after["summary"], abs=1e-12)
+
+
+def test_names_may_be_no_text(tmp_path):
+  for folder in ("levels", "truth"):
+    write(tmp_path / folder / "a.png", draw(1))
+    (tmp_path / folder / "a.png").rename(
+      os.fsdecode(f"{tmp_path}/{folder}/".encode() + b"\xff.png")
+    )
+  found = run(tmp_path, benchmark="superpixels")[0]
+  assert list(found["images"]) == ["\udcff"]
+  assert reports.read("x", tmp_path / "out").names == ("\udcff",)
 
 
 def test_superpixels_are_scored_at_a_level(data):
