@@ -41,13 +41,14 @@ def compare(
 
   Args:
     arguments: for each method NAME=FOLDER, or FOLDER, whose own name it then has. The folder is a
-      report; or predictions, a run or exported weights, which are scored first with the
-      benchmark's usual options, into `out/NAME`.
+      report; or predictions, a run or exported weights, which are scored first, into
+      `out/NAME`: as the reports were, or with the benchmark's usual options if there is none.
     out: folder of the results.
     num_resamples: how often the images are drawn.
     seed: of the draws.
-    benchmark: by which to score predictions, a name among `score.BENCHMARKS`.
-    ground_truth: against which, as `truths.find` takes it.
+    benchmark: by which to score predictions, a name among `score.BENCHMARKS`; that of the reports
+      if None.
+    ground_truth: against which, as `truths.find` takes it; that of the first report if None.
     photographs: folder of the images: runs and weights segment them, and the page shows them.
     allow_missing: compare the images that all methods have.
     force: overwrite results.
@@ -67,6 +68,10 @@ def compare(
       "seed 0, say."
     )
   kinds = {name: _kind(folder) for name, folder in methods.items()}
+  read = {name: reports.read(name, methods[name]) for name in kinds if kinds[name] == "report"}
+  how: dict[str, Any] = {}
+  if 0 < len(read) < len(methods):
+    benchmark, ground_truth, how = _follow(list(read.values()), benchmark, ground_truth)
   _check_needs(kinds, methods, benchmark, ground_truth, photographs)
   _check_results(kinds, out, force)
   for name, kind in kinds.items():
@@ -75,10 +80,9 @@ def compare(
       if kind != "predictions":
         predictions = out / name / "segmented"
         _segment(kind, methods[name], photographs, predictions, force)
-      methods[name] = out / name
-      _score(benchmark, predictions, ground_truth, out / name, allow_missing, force)
-  compared = [reports.read(name, folder) for name, folder in methods.items()]
-  compared = reports.match(compared, allow_missing)
+      _score(benchmark, predictions, ground_truth, out / name, allow_missing, force, how)
+      read[name] = reports.read(name, out / name)
+  compared = reports.match([read[name] for name in methods], allow_missing)
   found, module = _summarize(compared, num_resamples, seed)
   rows = {each.name: {name: each.found["images"][name] for name in each.names} for each in compared}
   extremes = compare_page.extremes(rows, _EXTREMES)
@@ -114,6 +118,22 @@ def _kind(folder: pathlib.Path) -> str:
     raise UserError(f"There is no {folder}; name a report, predictions, a run or weights.")
   marks = {score.SCORES: "report", "checkpoints": "run", "model.safetensors": "weights"}
   return next((kind for mark, kind in marks.items() if (folder / mark).exists()), "predictions")
+
+
+def _follow(
+  read: Sequence[Report], benchmark: str | None, ground_truth: str | os.PathLike | None
+) -> tuple[str, str | os.PathLike, dict[str, Any]]:
+  """By what, against what and how to score predictions that are compared with reports."""
+  reports.check_alike(read)
+  found = read[0].found
+  if benchmark not in (None, found["benchmark"]):
+    raise UserError(
+      f"{read[0].name} is a report of {found['benchmark']}, which does not compare with "
+      f"{benchmark}."
+    )
+  if ground_truth is None:
+    ground_truth = found["ground_truth"]
+  return found["benchmark"], ground_truth, reports.scoring(read[0])
 
 
 def _check_needs(
@@ -179,11 +199,12 @@ def _score(
   out: pathlib.Path,
   allow_missing: bool,
   force: bool,
+  how: Mapping[str, Any],
 ) -> None:
-  """Scores predictions as `hseg score` does if it is told no options."""
+  """Scores predictions as `hseg score` does if it is told no options but those of `how`."""
   words = [benchmark, f"--predictions={predictions}", f"--ground-truth={ground_truth}"]
   words += [f"--out={out}", *(["--allow-missing"] * allow_missing), *(["--force"] * force)]
-  score.score(**score_arguments.parse(words))
+  score.score(**{**score_arguments.parse(words), **how})
 
 
 def _summarize(

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import itertools
 import json
 import logging
 import math
@@ -70,20 +71,9 @@ def read(name: str, folder: str | os.PathLike) -> Report:
 
 def match(reports: Sequence[Report], allow_missing: bool) -> list[Report]:
   """The reports on the images that all have, in one order; refuses what does not compare."""
+  check_alike(reports)
   first = reports[0]
   for other in reports[1:]:
-    for key in ("benchmark", "options"):
-      one, two = (report.found[key] for report in (first, other))
-      if one != two:
-        names = (
-          sorted(k for k in {*one, *two} if one.get(k) != two.get(k)) if key == "options" else []
-        )
-        what = f"option {names[0]!r}" if names else "benchmark"
-        values = [value[names[0]] if names and names[0] in value else value for value in (one, two)]
-        raise UserError(
-          f"{first.name} and {other.name} differ in their {what} ({values[0]} and {values[1]}); "
-          "score them alike."
-        )
     if first.found["ground_truth"] != other.found["ground_truth"]:
       _log.warning(
         "%s was scored against %s, %s against %s.",
@@ -106,6 +96,33 @@ def match(reports: Sequence[Report], allow_missing: bool) -> list[Report]:
   if any(len(report.names) > len(common) for report in reports):
     print(f"The {len(common)} images that are in all reports are compared.")
   return [_take(report, sorted(common)) for report in reports]
+
+
+def check_alike(reports: Sequence[Report]) -> None:
+  """Raises `UserError` where reports are of different benchmarks or options."""
+  for first, other in itertools.pairwise(reports):
+    for key in ("benchmark", "options"):
+      one, two = (report.found[key] for report in (first, other))
+      if one != two:
+        names = (
+          sorted(k for k in {*one, *two} if one.get(k) != two.get(k)) if key == "options" else []
+        )
+        what = f"option {names[0]!r}" if names else "benchmark"
+        values = [value[names[0]] if names and names[0] in value else value for value in (one, two)]
+        raise UserError(
+          f"{first.name} and {other.name} differ in their {what} ({values[0]} and {values[1]}); "
+          "score them alike."
+        )
+
+
+def scoring(report: Report) -> dict[str, Any]:
+  """How the predictions of a report were scored: `options`, `soft` and `truth_options`, as
+  `score.score` takes them."""
+  options = dict(report.found["options"])
+  soft = options.pop("soft", False)
+  known = inspect.signature(score.BENCHMARKS[report.found["benchmark"]].pictures).parameters
+  truth_options = {key: options.pop(key) for key in list(options) if key not in known}
+  return {"options": options, "soft": soft, "truth_options": truth_options}
 
 
 def _take(report: Report, names: Sequence[str]) -> Report:
@@ -137,11 +154,10 @@ def pictures(reports: Sequence[Report], name: str) -> dict[str, np.ndarray]:
 
 
 def _draw(report: Report, name: str) -> dict[str, np.ndarray]:
-  benchmark, options = report.found["benchmark"], dict(report.found["options"])
-  module, soft = score.BENCHMARKS[benchmark], options.pop("soft", False)
-  known = inspect.signature(module.pictures).parameters
-  truth_options = {key: options.pop(key) for key in list(options) if key not in known}
-  truths = truths_.find(benchmark.replace("-", "_"), report.found["ground_truth"], **truth_options)
-  predicted = predictions_.find(report.found["predictions"], soft=soft)
+  benchmark, how = report.found["benchmark"], scoring(report)
+  kind = benchmark.replace("-", "_")
+  truths = truths_.find(kind, report.found["ground_truth"], **how["truth_options"])
+  predicted = predictions_.find(report.found["predictions"], soft=how["soft"])
   predicted = score.name_by_ids(predicted, truths)
-  return module.pictures(predicted.read(name), truths.read(name), **options)
+  module = score.BENCHMARKS[benchmark]
+  return module.pictures(predicted.read(name), truths.read(name), **how["options"])

@@ -147,6 +147,22 @@ def test_predictions_are_scored_first(tmp_path):
   assert "bad: segments" in page and page.count("<figcaption>annotator") == 2
 
 
+def test_predictions_are_scored_as_the_reports_were(tmp_path):
+  good, bad = (
+    make_predictions(tmp_path / name, shift) for name, shift in (("good", 0), ("bad", 4))
+  )
+  truth, report = make_truth(tmp_path / "truth"), tmp_path / "report"
+  words = [f"--predictions={good}", f"--ground-truth={truth}", f"--out={report}"]
+  assert cli.main(["score", "superpixels", *words, "--tolerance=0.5"]) == 0
+  methods = f"good={report}", str(bad)
+  with pytest.raises(UserError, match="report of superpixels, which does not compare with bsds"):
+    run(*methods, out=tmp_path / "out", benchmark="bsds")
+  assert not (tmp_path / "out").exists()
+  found = run(*methods, out=tmp_path / "out")
+  # So wide a tolerance forgives a shift of four pixels.
+  assert found["scores"]["boundary_recall"]["bad"]["value"] == 1
+
+
 def test_models_segment_first(tmp_path, monkeypatch):
   monkeypatch.setattr(segment, "_forward", tiny_segmenter.quick_forward([]))
   truth = make_truth(tmp_path / "truth")

@@ -18,7 +18,8 @@ from hseg_jax.scoring.predictions import Prediction
 _BINS = 20  # of best IoUs, for the curve of recall
 
 SCORES = {
-  "nf_covering": "normalised foreground covering (HSG): best IoU, mean over images of their mean",
+  "nf_covering": "best IoU at any level, mean over images of their mean; at a single level or cut "
+  "it is the normalised foreground covering of HSG",
   "mean_best_iou": "best IoU, mean over all objects or parts of all images",
   "best_level_iou": "the same with the one best level of each image",
   "best_level": "that level, 0 = finest, mean over images",
