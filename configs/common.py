@@ -5,6 +5,7 @@
 """
 
 import importlib
+import importlib.util
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
@@ -114,10 +115,12 @@ def evaluation_of(experiment: str) -> ConfigDict:
     experiment: name of a file beside this one.
 
   Raises:
-    ValueError: no experiment is named.
+    ValueError: no experiment is named, or there is none of that name.
   """
   if not experiment:
     raise ValueError("name the experiment behind a colon, such as FILE.py:cast_tiny_folder")
+  if ":" in experiment or importlib.util.find_spec(f"configs.{experiment}") is None:
+    raise ValueError(f"there is no experiment {experiment!r}; cast_tiny_folder is one, say")
   config = importlib.import_module(f"configs.{experiment}").get_config()
   config.evaluators = ConfigDict()
   config.evaluators.unlock()
@@ -281,7 +284,5 @@ def _shrink(config: ConfigDict) -> None:
   config.optimizer.warmup_steps = 1
   if "knn" in config.evaluators:
     config.evaluators.knn.bank_size = 8
-  if "linear_probe" in config.evaluators:
-    config.evaluators.linear_probe.num_images, config.evaluators.linear_probe.num_epochs = 8, 2
   if "hierarchy" in config.evaluators:
     config.evaluators.hierarchy.num_examples, config.evaluators.hierarchy.num_pictures = 4, 1

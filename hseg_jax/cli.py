@@ -200,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
       sub.add_argument(
         "--config",
         required=True,
-        metavar="FILE.py[:smoke]",
+        metavar="FILE.py[:ARG]",
         help="see configs/; any field may be overridden by --config.FIELD=VALUE",
       )
     return sub

@@ -40,6 +40,8 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     config = module.get_config(argument if name else "")
     if not isinstance(config, ConfigDict):
       raise TypeError("get_config returns no ConfigDict")
+  except ValueError as error:  # what a config says of its argument
+    raise UserError(f"The config {spec} cannot be made: {error}") from error
   except Exception as error:  # whatever a file that is run may raise
     raise UserError(f"The config {spec} is broken: {type(error).__name__}: {error}") from error
   for override in overrides:

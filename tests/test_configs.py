@@ -92,6 +92,8 @@ def test_evaluations_change_nothing_of_the_model(name):
     assert config[part].to_dict() == trained[part].to_dict()
   with pytest.raises(ValueError, match="name the experiment"):
     module.get_config()
+  with pytest.raises(ValueError, match="no experiment 'smoke'"):
+    module.get_config("smoke")
 
 
 def test_ratios_follow_overrides():

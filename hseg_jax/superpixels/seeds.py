@@ -32,7 +32,7 @@ def count(h: int, w: int, num_segments: int) -> int:
   if num_segments < MIN_SEGMENTS:
     raise UserError(
       f"SEEDS makes no fewer than {MIN_SEGMENTS} superpixels, but {num_segments} were asked for; "
-      f'raise superpixels.num_segments or choose the method "grid".'
+      f'ask for more or choose the method "grid".'
     )
   # The same float32 steps as OpenCV, so that the floor falls on the same side.
   rows = int(np.sqrt(np.float32(num_segments) * np.float32(h) / np.float32(w))) if w > 0 else 0
@@ -40,7 +40,7 @@ def count(h: int, w: int, num_segments: int) -> int:
   if rows < 1 or columns < 1 or h < 2 * rows or w < 2 * columns:
     raise UserError(
       f"An image of {h}x{w} pixels is too small or too elongated for {num_segments} SEEDS "
-      f"superpixels; lower superpixels.num_segments or resize the image."
+      f"superpixels; ask for fewer or resize the image."
     )
   # Two levels: superpixels are made of two by two blocks, and what is left over joins the last.
   block_h = -(-h // (2 * rows))
