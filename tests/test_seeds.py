@@ -87,9 +87,9 @@ def test_counts_of_the_reference():
   "size", [(0, 0), (1, 1), (5, 5), (7, 7), (8, 8), (10, 10), (14, 14), (3, 200), (200, 3), (1, 99)]
 )
 def test_too_small_images_are_refused(size):
-  with pytest.raises(UserError, match="superpixels.num_segments"):
+  with pytest.raises(UserError, match="ask for fewer or resize"):
     seeds.count(*size, 196)
-  with pytest.raises(UserError, match="superpixels.num_segments"):
+  with pytest.raises(UserError, match="ask for fewer or resize"):
     seeds.segment(np.zeros((*size, 3), np.uint8), 196, **SUPERVISED)
 
 
