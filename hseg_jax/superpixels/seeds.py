@@ -48,8 +48,8 @@ def count(h: int, w: int, num_segments: int) -> int:
   total = (h // block_h // 2) * (w // block_w // 2)
   if total < 1:
     raise UserError(
-      f"An image of {h}x{w} pixels is too small for {num_segments} SEEDS superpixels; lower "
-      f"superpixels.num_segments or resize the image."
+      f"An image of {h}x{w} pixels is too small for {num_segments} SEEDS superpixels; ask for "
+      f"fewer or resize the image."
     )
   return total
 
