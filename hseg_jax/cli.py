@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from hseg_jax import score_arguments
+from hseg_jax import image_arguments, score_arguments
 from hseg_jax.config_file import load_config
 from hseg_jax.errors import UserError
 
@@ -74,7 +74,7 @@ def _segment(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
   from hseg_jax import segment_files
 
   del overrides
-  segmenter = _find_method(arguments)
+  segmenter = image_arguments.find_method(arguments)
   if not segmenter.nests:
     for option in ("regions", "html"):
       if getattr(arguments, option):
@@ -105,7 +105,7 @@ def _features(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
 
   del overrides
   segment_files.extract_features(
-    _segmenter(arguments),
+    image_arguments.load_segmenter(arguments),
     arguments.images,
     arguments.out,
     superpixels=arguments.superpixels,
@@ -136,43 +136,6 @@ def _compare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     allow_missing=arguments.allow_missing,
     force=arguments.force,
   )
-
-
-def _find_method(arguments: argparse.Namespace) -> Any:
-  """What `hseg segment` segments by: pixels alone, or a model."""
-  from hseg_jax.baselines import image_segmenter, methods
-
-  if arguments.method is None or arguments.method in methods.TOKEN_METHODS:
-    return _segmenter(arguments, method=arguments.method)
-  if arguments.weights is not None:
-    raise UserError(f"--method {arguments.method} uses no model; leave out --weights.")
-  return image_segmenter.ImageSegmenter(
-    arguments.method,
-    num_regions=arguments.num_clusters,
-    size=arguments.size,
-    num_segments=arguments.num_segments,
-  )
-
-
-def _segmenter(arguments: argparse.Namespace, **options: Any) -> Any:
-  from hseg_jax.segment import Segmenter
-
-  return Segmenter.from_pretrained(
-    arguments.weights,
-    size=arguments.size,
-    num_segments=arguments.num_segments,
-    num_clusters=arguments.num_clusters,
-    **options,
-  )
-
-
-def _counts(text: str) -> tuple[int, ...]:
-  try:
-    return tuple(int(number) for number in text.split(","))
-  except ValueError as error:
-    raise argparse.ArgumentTypeError(
-      f"{text!r} are no whole numbers with commas between"
-    ) from error
 
 
 def _refuse_overwriting_weights(arguments: argparse.Namespace) -> None:
@@ -216,98 +179,69 @@ def _parser() -> argparse.ArgumentParser:
   evaluate.add_argument("--force", action="store_true", help="overwrite")
 
   export = command("export", _export, "Write a run's model as a folder of weights.")
-  export.add_argument("--workdir", required=True, help="folder of the run")
-  export.add_argument("--out", required=True, metavar="FOLDER", help="gets the weights")
-  export.add_argument("--half", action="store_true", help="store them in half precision")
-  export.add_argument("--stablehlo", action="store_true", help="add a program that runs alone")
-  export.add_argument("--torch", action="store_true", help="add PyTorch weights")
+  _add_export(export)
+  what = "Turn a PyTorch checkpoint into weights of ours."
+  _add_import_torch(command("import-torch", _import_torch, what))
+  segment = command("segment", _segment, "Segment images into hierarchies of regions.")
+  image_arguments.add(segment, "gets NAME.npz, NAME.json and NAME.png of every image")
+  image_arguments.add_segmentation(segment)
+
+  features = command("features", _features, "Write the features of images and their regions.")
+  image_arguments.add(features, "gets features.npz")
+
+  score_arguments.add(command("score", _score, "Score predictions of any origin, without a model."))
+
+  _add_compare(command("compare", _compare, "Compare methods on the same images."))
+  return parser
+
+
+def _add_export(sub: argparse.ArgumentParser) -> None:
+  sub.add_argument("--workdir", required=True, help="folder of the run")
+  sub.add_argument("--out", required=True, metavar="FOLDER", help="gets the weights")
+  sub.add_argument("--half", action="store_true", help="store them in half precision")
+  sub.add_argument("--stablehlo", action="store_true", help="add a program that runs alone")
+  sub.add_argument("--torch", action="store_true", help="add PyTorch weights")
   for name, what in (
     ("dataset", "public name of the training data, for the model card"),
     ("terms", "a sentence on how data and weights may be used, for the model card"),
     ("license", "of the weights, an identifier of the Hugging Face hub"),
   ):
-    export.add_argument(f"--{name}", default="", metavar="TEXT", help=what)
-  export.add_argument("--class-names", metavar="FILE.csv", help="readable names: class,name")
-  export.add_argument("--push", metavar="OWNER/NAME", help="upload to the Hugging Face hub")
-  export.add_argument("--force", action="store_true", help="overwrite")
+    sub.add_argument(f"--{name}", default="", metavar="TEXT", help=what)
+  sub.add_argument("--class-names", metavar="FILE.csv", help="readable names: class,name")
+  sub.add_argument("--push", metavar="OWNER/NAME", help="upload to the Hugging Face hub")
+  sub.add_argument("--force", action="store_true", help="overwrite")
 
-  torch = command("import-torch", _import_torch, "Turn a PyTorch checkpoint into weights of ours.")
-  torch.add_argument("checkpoint", metavar="CHECKPOINT", help="of any of the reference's trainings")
-  torch.add_argument("--out", required=True, metavar="FOLDER", help="gets the weights")
-  torch.add_argument("--model", metavar="NAME", help="the variant, if not as its tensors tell")
-  torch.add_argument(
-    "--set", action="append", default=[], metavar="FIELD=VALUE", help="of the model"
-  )
-  torch.add_argument("--encoder", choices=("online", "target"), default="online", help="of MoCo")
-  torch.add_argument("--ema", action="store_true", help="take DeiT's averaged weights")
-  torch.add_argument("--image-size", type=int, metavar="N", help="resize the positions to it")
-  torch.add_argument("--head", choices=("keep", "drop"), default="keep")
-  torch.add_argument("--class-names", metavar="FILE", help="a class a line")
-  torch.add_argument("--force", action="store_true", help="overwrite")
 
-  segment = command("segment", _segment, "Segment images into hierarchies of regions.")
-  _add_images(segment, "gets NAME.npz, NAME.json and NAME.png of every image")
-  _add_segmentation(segment)
+def _add_import_torch(sub: argparse.ArgumentParser) -> None:
+  sub.add_argument("checkpoint", metavar="CHECKPOINT", help="of any of the reference's trainings")
+  sub.add_argument("--out", required=True, metavar="FOLDER", help="gets the weights")
+  sub.add_argument("--model", metavar="NAME", help="the variant, if not as its tensors tell")
+  sub.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="of the model")
+  sub.add_argument("--encoder", choices=("online", "target"), default="online", help="of MoCo")
+  sub.add_argument("--ema", action="store_true", help="take DeiT's averaged weights")
+  sub.add_argument("--image-size", type=int, metavar="N", help="resize the positions to it")
+  sub.add_argument("--head", choices=("keep", "drop"), default="keep")
+  sub.add_argument("--class-names", metavar="FILE", help="a class a line")
+  sub.add_argument("--force", action="store_true", help="overwrite")
 
-  features = command("features", _features, "Write the features of images and their regions.")
-  _add_images(features, "gets features.npz")
 
-  score_arguments.add(command("score", _score, "Score predictions of any origin, without a model."))
-
-  compare = command("compare", _compare, "Compare methods on the same images.")
-  compare.add_argument(
+def _add_compare(sub: argparse.ArgumentParser) -> None:
+  sub.add_argument(
     "methods",
     nargs="+",
     metavar="[NAME=]FOLDER",
     help="reports of hseg score; or predictions, runs or weights, which are scored first",
   )
-  compare.add_argument("--out", required=True, metavar="DIR", help="gets compare.json and .html")
-  compare.add_argument("--resamples", type=int, default=1000, metavar="N", help="default 1000")
-  compare.add_argument("--seed", type=int, default=0, help="of the resamples")
-  compare.add_argument("--benchmark", metavar="NAME", help="to score by, with its usual options")
-  compare.add_argument("--ground-truth", metavar="PATH", help="to score against")
-  compare.add_argument(
+  sub.add_argument("--out", required=True, metavar="DIR", help="gets compare.json and .html")
+  sub.add_argument("--resamples", type=int, default=1000, metavar="N", help="default 1000")
+  sub.add_argument("--seed", type=int, default=0, help="of the resamples")
+  sub.add_argument("--benchmark", metavar="NAME", help="to score by, with its usual options")
+  sub.add_argument("--ground-truth", metavar="PATH", help="to score against")
+  sub.add_argument(
     "--images", metavar="FOLDER", help="for runs and weights to segment, and to show on the page"
   )
-  compare.add_argument("--allow-missing", action="store_true", help="compare what all have")
-  compare.add_argument("--force", action="store_true", help="overwrite")
-  return parser
-
-
-def _add_images(sub: argparse.ArgumentParser, out: str) -> None:
-  """Adds what the commands on images share."""
-  sub.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder or quoted pattern")
-  sub.add_argument("--out", required=True, metavar="DIR", help=out)
-  sub.add_argument(
-    "--weights",
-    metavar="FOLDER",
-    help="exported weights, or OWNER/NAME on the Hugging Face hub; the package's own if not given",
-  )
-  sub.add_argument(
-    "--superpixels", metavar="DIR", help="label maps NAME.npy, .npz or .png; computed if not given"
-  )
-  sub.add_argument(
-    "--size", type=int, metavar="N", help="short side of what is segmented, in pixels"
-  )
-  sub.add_argument("--num-segments", type=int, metavar="N", help="the most superpixels of an image")
-  sub.add_argument(
-    "--num-clusters", type=_counts, metavar="A,B,C,D", help="the most regions of each level"
-  )
-  sub.add_argument("--batch-size", type=int, default=16, metavar="N", help="images seen at once")
+  sub.add_argument("--allow-missing", action="store_true", help="compare what all have")
   sub.add_argument("--force", action="store_true", help="overwrite")
-
-
-def _add_segmentation(sub: argparse.ArgumentParser) -> None:
-  sub.add_argument(
-    "--method",
-    metavar="NAME",
-    help="without a model: grid, slic, seeds, ward or felzenszwalb; of the tokens of a plain ViT: "
-    "kmeans or spectral",
-  )
-  sub.add_argument("--regions", type=int, metavar="K", help="also cut each image into K regions")
-  sub.add_argument(
-    "--html", action="store_true", help="also write explorer.html, to walk through the regions"
-  )
 
 
 def _run(argv: Sequence[str]) -> None:

@@ -11,7 +11,15 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "hseg_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NO_JAX = ("data", "scoring", "viz", "baselines", "superpixels", "hierarchy", "region_graph")
 NO_JAX += ("files", "images", "inputs", "model_input", "processes", "progress", "regions")
-NO_JAX += ("benchmarks", "score", "score_arguments", "reports", "compare", "vocabulary")
+NO_JAX += (
+  "benchmarks",
+  "score",
+  "score_arguments",
+  "image_arguments",
+  "reports",
+  "compare",
+  "vocabulary",
+)
 
 
 def name_of(path):
