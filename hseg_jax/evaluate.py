@@ -99,17 +99,11 @@ def load_run(workdir: str | pathlib.Path) -> tuple[Variables, int, Settings]:
 
 
 def _check_variables(variables: Variables, model: Any) -> None:
-  wanted = torch_weights.shapes_of_model(model)
-  found = {
-    jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
-  }
-  for name in sorted(found.keys() | wanted.keys()):
-    if found.get(name) != wanted.get(name):
-      raise UserError(
-        f"The weights do not fit the config's model: {name} has shape "
-        f"{found.get(name, 'absent')}, the model's is {wanted.get(name, 'absent')}."
-      )
+  leaves = jax.tree_util.tree_leaves_with_path(variables)
+  name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
+  misfit = torch_weights.find_misfit({name(path): leaf.shape for path, leaf in leaves}, model)
+  if misfit:
+    raise UserError(f"The weights do not fit the config's model: {misfit}.")
 
 
 def _write(out: pathlib.Path, metrics: Mapping[str, Any], figures: Mapping[str, np.ndarray]):

@@ -151,9 +151,7 @@ def forward(
     out = model.apply(variables, image, segments, train=False)
   found: Row = {"attention": out.attention} if attention else {}
   if out.levels:
-    found["assignments"] = tuple(
-      jnp.where(level.mask, level.assignment.argmax(axis=-1), -1) for level in out.levels
-    )
+    found["assignments"] = tuple(level.clusters for level in out.levels)
   else:
     found["tokens"] = out.tokens.astype(jnp.float32)
   is_classifier = model.num_classes and getattr(model, "head_kind", "linear") != "projector"

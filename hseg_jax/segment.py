@@ -154,7 +154,12 @@ class Segmenter:
       superpixels["num_segments"] = num_segments
     if num_clusters is not None and model.num_clusters:
       model = create_model(**{**fields, "num_clusters": tuple(num_clusters)})
-    _check_weights(folder, flat, model)
+    misfit = torch_weights.find_misfit({name: leaf.shape for name, leaf in flat.items()}, model)
+    if misfit:
+      raise UserError(
+        f"The weights in {folder} are not those of the model that its {exported.INFO} names: "
+        f"{misfit}; export anew."
+      )
     has_none = superpixels["method"] == "none" and num_segments is None
     return cls(
       model,
@@ -282,9 +287,7 @@ def _forward(
   out = model.apply(variables, normalize(image), segments, train=False)
   found: dict[str, Any] = {"image_features": out.features}
   if out.levels:
-    found["assignments"] = tuple(
-      jnp.where(level.mask, level.assignment.argmax(axis=-1), -1) for level in out.levels
-    )
+    found["assignments"] = tuple(level.clusters for level in out.levels)
     found["features"] = (*(level.tokens for level in out.levels), out.levels[-1].centroids)
   else:
     found["tokens"] = out.tokens
@@ -297,20 +300,6 @@ def _forward(
   return jax.tree.map(
     lambda x: x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x, found
   )
-
-
-def _check_weights(folder: File, flat: Mapping[str, np.ndarray], model: Any) -> None:
-  wanted = torch_weights.shapes_of_model(model)
-  for name in sorted(wanted.keys() | flat.keys()):
-    found, expected = (
-      list(shape) if shape is not None else "absent"
-      for shape in (flat[name].shape if name in flat else None, wanted.get(name))
-    )
-    if found != expected:
-      raise UserError(
-        f"The weights in {folder} are not those of the model that its {exported.INFO} names: "
-        f"{name} has shape {found}, in the model {expected}; export anew."
-      )
 
 
 def _check_model(

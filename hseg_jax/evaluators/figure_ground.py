@@ -14,11 +14,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from hseg_jax import model_hierarchies
+from hseg_jax.data.masks import IGNORE
 from hseg_jax.errors import UserError
 from hseg_jax.model_hierarchies import ModelHierarchies
 from hseg_jax.scoring import figure_ground, part_whole
-
-IGNORED = 255  # in a map of classes, where 0 is the ground
 
 Sums = dict[str, Any]
 
@@ -161,7 +160,7 @@ def _figure(
   mask = example["object" if "object" in example else "semantic"] > 0
   if "semantic" not in example:
     return mask, np.ones(mask.shape, bool)
-  return mask, example["semantic"] != IGNORED
+  return mask, example["semantic"] != IGNORE
 
 
 def _with_masks(

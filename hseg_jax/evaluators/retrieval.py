@@ -223,9 +223,7 @@ def forward(model: Any, variables: Any, image: Any, segments: Any) -> dict[str, 
     return {"tokens": out.tokens.astype(jnp.float32)}
   tokens = (*(level.tokens for level in out.levels), out.levels[-1].centroids)
   found: dict[str, Any] = {
-    "assignments": tuple(
-      jnp.where(level.mask, level.assignment.argmax(axis=-1), -1) for level in out.levels
-    ),
+    "assignments": tuple(level.clusters for level in out.levels),
     "features": tuple(each.astype(jnp.float32) for each in tokens),
   }
   if out.logits.ndim == 3 and (not model.num_classes or model.head_kind == "projector"):

@@ -40,7 +40,7 @@ def make_forward(model: Any, variables: Mapping[str, Any]) -> Callable[..., dict
     found = {"logits": out.logits, "features": out.features}
     region = None
     for i, level in enumerate(out.levels, start=1):
-      step = jnp.where(level.mask, level.assignment.argmax(axis=-1).astype(jnp.int32), -1)
+      step = level.clusters
       if region is None:
         region = step
       else:

@@ -74,6 +74,16 @@ def shapes_of_model(model: Model) -> dict[str, tuple[int, ...]]:
   return {name(path): leaf.shape for path, leaf in leaves}
 
 
+def find_misfit(shapes: Mapping[str, tuple[int, ...]], model: Model) -> str | None:
+  """Says of the first variable whose shape is not the model's what both are; None if all fit."""
+  wanted = shapes_of_model(model)
+  for name in sorted(wanted.keys() | shapes.keys()):
+    found, expected = (list(each[name]) if name in each else "absent" for each in (shapes, wanted))
+    if found != expected:
+      return f"{name} has shape {found}, in the model {expected}"
+  return None
+
+
 def encoder_state(state_dict: StateDict, encoder: str = "online") -> dict[str, np.ndarray]:
   """The backbone's tensors under their bare names, out of any published state dict.
 

@@ -1,5 +1,6 @@
 """What every model returns: all intermediates that the science needs, not only the logits."""
 
+import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
@@ -27,6 +28,11 @@ class Level(struct.PyTreeNode):
   sampled: Int[Array, "b k"]
   cluster_mask: Bool[Array, "b k"]
   centroids: Float[Array, "b k d"]
+
+  @property
+  def clusters(self) -> Int[Array, "b n"]:
+    """The cluster that each token is most of; -1 where `mask` is False."""
+    return jnp.where(self.mask, self.assignment.argmax(axis=-1).astype(jnp.int32), -1)
 
 
 class CastOutput(struct.PyTreeNode):
