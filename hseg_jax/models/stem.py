@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from hseg_jax.models.convolution import Convolution
 from hseg_jax.models.initializers import dense, uniform
 
 BATCH_NORM_MOMENTUM = 0.9  # share of the running statistics that a training step keeps
@@ -50,17 +51,8 @@ class ConvStem(nn.Module):
   def __call__(self, image: Float[Array, "b h w 3"], train: bool) -> Float[Array, "b gh gw d"]:
     x = image
     for i, stride in enumerate(self.strides):
-      x = nn.Conv(
-        self.dim >> (len(self.strides) - 1 - i),
-        (3, 3),
-        stride,
-        # Explicit, for "SAME" would pad a stride of two on one side only.
-        padding=1,
-        use_bias=False,
-        kernel_init=uniform(1 / math.sqrt(9 * x.shape[-1])),
-        dtype=self.dtype,
-        name=f"conv_{i}",
-      )(x)
+      features = self.dim >> (len(self.strides) - 1 - i)
+      x = Convolution(features, stride, self.dtype, name=f"conv_{i}")(x)
       x = nn.relu(batch_norm(train, name=f"norm_{i}", dtype=self.dtype)(x))
     return dense(x.shape[-1], self.dim, "torch", name="projection", dtype=self.dtype)(x)
 
