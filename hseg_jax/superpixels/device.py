@@ -27,7 +27,7 @@ from hseg_jax.superpixels import grid
 
 COMPACTNESS = 5.0  # colour distance that weighs as much as a cell's side
 BORDER = 6.0  # in squared units of CIELAB
-SWEEPS = {4: 10, 2: 10, 1: 6}  # side of the blocks that move -> how often each is asked
+SWEEPS = {4: 10, 2: 10, 1: 4}  # side of the blocks that move -> how often each is asked
 
 _COLOUR_STEPS = 4  # integers per unit of CIELAB
 _COLOUR_BITS = 10
@@ -70,30 +70,34 @@ def segment(
   """
   rows, columns = grid_shape(*image.shape[1:3], num_segments)
   one = lambda pixels: _segment_image(pixels, rows, columns)
-  return jax.vmap(one)(jax.lax.stop_gradient(jnp.asarray(image, jnp.float32)))
+  # One image after the other stays in a CPU's cache.
+  return jax.lax.platform_dependent(
+    jax.lax.stop_gradient(jnp.asarray(image, jnp.float32)),
+    cpu=lambda images: jax.lax.map(one, images),
+    default=jax.vmap(one),
+  )
 
 
 def _segment_image(image: Float[Array, "h w 3"], rows: int, columns: int) -> Int32[Array, "h w"]:
   h, w, _ = image.shape
   lab = _to_lab(image)
-  # A cell of fewer blocks than two by two could lose its shape at once.
-  blocks = [b for b in SWEEPS if 2 * b <= min(h // rows, w // columns) or b == 1]
   side = (h * w / (rows * columns)) ** 0.5
   scale = COMPACTNESS * _COLOUR_STEPS * _POSITION_STEPS / side
   scale = min(scale, _POSITION_MAX / max(h, w))
-  labels = None
+  # A cell of fewer blocks than two by two would have no shape to keep.
+  blocks = [b for b in SWEEPS if b == 1 or 2 * b <= min(h // rows, w // columns)]
+  start = _start(-(-h // blocks[0]), -(-w // blocks[0]), rows, columns)
   for block in blocks:
-    colour = _average(lab, block)
-    size = colour.shape[1:]
-    if labels is None:
-      start = np.arange(size[0])[:, None] * rows // size[0] * columns
-      start = start + np.arange(size[1]) * columns // size[1]
-      start = np.pad(start, [(0, side % 2) for side in size]).astype(np.int32)
-      planes = [jnp.asarray(start[p::2, q::2]) for p, q in _PLANES]
-    else:
-      planes = [labels] * 4  # a block of the coarser map is one pixel of each
-    labels = _move(colour, planes, rows * columns, block * scale, SWEEPS[block])
+    labels = _move(_average(lab, block), start, rows * columns, block * scale, SWEEPS[block])
+    start = labels[None]  # a block of this map is one pixel of each plane of the next
   return labels
+
+
+def _start(h: int, w: int, rows: int, columns: int) -> Int32[Array, "4 ph pw"]:
+  """The planes of the grid; of what an odd size leaves over they hold anything."""
+  row = np.arange(h + h % 2) * rows // h
+  column = np.arange(w + w % 2) * columns // w
+  return _split(jnp.asarray(row[:, None] * columns + column, jnp.int32))
 
 
 def _to_lab(image: Float[Array, "h w 3"]) -> Float[Array, "3 h w"]:
@@ -124,9 +128,21 @@ def _average(lab: Float[Array, "3 h w"], block: int) -> Int32[Array, "3 bh bw"]:
   return jnp.clip(jnp.round(lab * _COLOUR_STEPS + zero), 0, highest).astype(jnp.int32)
 
 
+def _split(x: Array) -> Array:
+  """`[..., 2h, 2w]` -> `[4, ..., h, w]`: the planes of every other row and column, `_PLANES`."""
+  *c, h, w = x.shape
+  x = x.reshape(*c, h // 2, 2, w // 2, 2)
+  return jnp.moveaxis(x, (-3, -1), (0, 1)).reshape(4, *c, h // 2, w // 2)
+
+
+def _join(planes: Int32[Array, "4 ph pw"]) -> Int32[Array, "h w"]:
+  _, h, w = planes.shape
+  return jnp.moveaxis(planes.reshape(2, 2, h, w), (0, 1), (1, 3)).reshape(2 * h, 2 * w)
+
+
 def _move(
   colour: Int32[Array, "3 h w"],
-  planes: Sequence[Int32[Array, "ph pw"]],
+  start: Int32[Array, "_ ph pw"],
   num_segments: int,
   scale: float,
   sweeps: int,
@@ -134,55 +150,53 @@ def _move(
   """Lets pixels (or blocks) change segments.
 
   All arrays are taken apart into the four colours of the 2x2 colouring, planes of every other row
-  and column, so that a plane and its shifted neighbours are contiguous. A plane of the state
-  has three layers, each pixel's label and its segment's mean colour and position, packed into an
+  and column, so that a plane and its shifted neighbours are contiguous. The state of a plane has
+  three layers, each pixel's label and its segment's mean colour and position, packed into an
   integer each: a pixel that moves takes along its new segment's, and nothing has to be looked up.
   Where a plane has no neighbour on one side it has a margin of label `num_segments`.
 
   Args:
     colour: of each pixel.
-    planes: labels to start from.
+    start: labels to start from, of each plane or of all.
     num_segments: how many segments there are.
     scale: integers of position per pixel.
     sweeps: how often all pixels are asked.
   """
   _, h, w = colour.shape
-  half_h, half_w = planes[0].shape
-  colour = jnp.pad(colour, ((0, 0), (0, 2 * half_h - h), (0, 2 * half_w - w)))
-  places = [np.rint((np.arange(2 * n) + 0.5) * scale).astype(np.int32) for n in (half_h, half_w)]
-  state, pixels = [], []
-  for (p, q), labels in zip(_PLANES, planes, strict=True):
-    inside = (np.arange(p, 2 * half_h, 2) < h)[:, None] & (np.arange(q, 2 * half_w, 2) < w)
-    labels = jnp.where(inside, labels, num_segments)
-    margin = (p, 1 - p), (q, 1 - q)
-    state.append(jnp.pad(labels, margin, constant_values=num_segments))
-    y, x = places[0][p::2, None], places[1][None, q::2]
-    pixels.append((*(c[p::2, q::2] for c in colour), y, x))
-  layers = [jnp.broadcast_arrays(*each, jnp.int32(1)) for each in pixels]
-  summands = jnp.concatenate([jnp.stack(each, axis=-1).reshape(-1, 6) for each in layers])
+  ph, pw = start.shape[1:]
+  colour = jnp.pad(colour, ((0, 0), (0, 2 * ph - h), (0, 2 * pw - w)))
+  y, x = (np.rint((np.arange(2 * n) + 0.5) * scale).astype(np.int32) for n in (ph, pw))
+  place = np.stack(np.broadcast_arrays(y[:, None], x))
+  pixels = _split(jnp.concatenate([colour, place]))
+  count = jnp.ones((4, 1, ph, pw), jnp.int32)
+  summands = jnp.moveaxis(jnp.concatenate([pixels, count], axis=1), 1, -1).reshape(-1, 6)
+  outside = _split((np.arange(2 * ph) >= h)[:, None] | (np.arange(2 * pw) >= w))
+  start = jnp.where(outside, num_segments, start)
+  labels = jnp.stack(
+    [
+      jnp.pad(plane, ((p, 1 - p), (q, 1 - q)), constant_values=num_segments)
+      for (p, q), plane in zip(_PLANES, start, strict=True)
+    ]
+  )
+  cores = lambda labels: jnp.stack(
+    [_window(plane, p, q, 0, 0) for (p, q), plane in zip(_PLANES, labels, strict=True)]
+  )
 
-  def sweep(_, carry):
-    state, moves = carry
-    means = _means(state, summands, num_segments)
-    state = [jnp.concatenate([labels[None], *_look_up(means, labels)]) for labels in state]
-    moves = list(moves)
+  def sweep(count, labels):
+    zero = jnp.minimum(count, 0)
+    means = _compute_once(_means(cores(labels), summands, num_segments), zero)
+    state = list(jnp.moveaxis(jnp.concatenate([labels[None], means[:, labels]]), 1, 0))
     for p, q in _COLOURING:
       k = 2 * p + q
-      moves[k] = _choose(state, pixels[k], p, q, num_segments)
-      state[k] = _take(state, moves[k], p, q)
-    return [each[0] for each in state], moves
+      move = _compute_once(_choose(state, pixels[k], p, q, num_segments), zero)
+      state[k] = _take(state, move, p, q)
+    return jnp.stack([plane[0] for plane in state])
 
-  # The moves are in the loop's state for one reason: an array that leaves the loop is computed
-  # once, instead of anew by each operation that it is fused into (thirty times slower on a CPU).
-  moves = [jnp.zeros((half_h, half_w), jnp.int32)] * 4
-  state, _ = jax.lax.fori_loop(0, sweeps, sweep, (state, moves))
-  a, b, c, d = (each[p:, q:][:half_h, :half_w] for (p, q), each in zip(_PLANES, state, strict=True))
-  joined = jnp.stack([jnp.stack([a, b], -1), jnp.stack([c, d], -1)], 1)
-  return joined.reshape(2 * half_h, 2 * half_w)[:h, :w]
+  return _join(cores(jax.lax.fori_loop(0, sweeps, sweep, labels)))[:h, :w]
 
 
 def _window(plane: Int32[Array, "*c _ _"], p: int, q: int, dy: int, dx: int) -> Array:
-  """What lies `dy` rows and `dx` columns from the pixels of colour (p, q), in the plane it is in."""
+  """What lies `dy` rows and `dx` columns from the pixels of colour (p, q), in its own plane."""
   y, x = (p + dy + 1) // 2, (q + dx + 1) // 2
   return plane[..., y : y + plane.shape[-2] - 1, x : x + plane.shape[-1] - 1]
 
@@ -192,14 +206,13 @@ def _neighbour(state: Sequence[Array], p: int, q: int, dy: int, dx: int) -> Int3
 
 
 def _means(
-  state: Sequence[Int32[Array, "_ _"]], summands: Int32[Array, "n 6"], num_segments: int
-) -> Int32[Array, "s 2"]:
-  """Mean colour and position of each segment, packed; a last row for the margin."""
-  labels = [_window(each, p, q, 0, 0).ravel() for (p, q), each in zip(_PLANES, state, strict=True)]
-  sums = jax.ops.segment_sum(summands, jnp.concatenate(labels), num_segments + 1)
+  labels: Int32[Array, "4 ph pw"], summands: Int32[Array, "n 6"], num_segments: int
+) -> Int32[Array, "2 s"]:
+  """Mean colour and position of each segment, packed; a last column for the margin."""
+  sums = jax.ops.segment_sum(summands, labels.ravel(), num_segments + 1)
   count = jnp.maximum(sums[:, 5:], 1)
-  l, a, b, y, x = ((sums[:, :5] + count // 2) // count).T
-  return jnp.stack([_pack((l, a, b), _COLOUR_BITS), _pack((y, x), _POSITION_BITS)], axis=1)
+  means = ((sums[:, :5] + count // 2) // count).T
+  return jnp.stack([_pack(means[:3], _COLOUR_BITS), _pack(means[3:], _POSITION_BITS)])
 
 
 def _pack(values: Sequence[Array], bits: int) -> Array:
@@ -210,18 +223,14 @@ def _unpack(packed: Array, count: int, bits: int) -> list[Array]:
   return [packed >> (bits * k) & (2**bits - 1) for k in range(count)]
 
 
-def _look_up(means: Int32[Array, "s 2"], labels: Int32[Array, "h w"]) -> list[Array]:
-  return [means[:, k][labels][None] for k in range(2)]
-
-
 def _choose(
   state: Sequence[Int32[Array, "3 _ _"]],
-  pixels: Sequence[Array],
+  pixels: Int32[Array, "5 ph pw"],
   p: int,
   q: int,
   num_segments: int,
 ) -> Int32[Array, "ph pw"]:
-  """Whom each pixel of a plane joins: 0 = stays, 1 to 4 = the neighbour above, right, below, left."""
+  """Whom each pixel of a plane joins: 0 = nobody, 1 to 4 = above, right, below, left."""
   ring = [_neighbour(state, p, q, *shift)[0] for shift in _RING]
   around = [_neighbour(state, p, q, *shift) for shift in ((0, 0), *(_RING[k] for k in _EDGES))]
   labels = [each[0] for each in around]
@@ -229,15 +238,14 @@ def _choose(
   def energy(choice: int) -> Array:
     colour = _unpack(around[choice][1], 3, _COLOUR_BITS)
     position = _unpack(around[choice][2], 2, _POSITION_BITS)
-    l, a, b, y, x = (u - v for u, v in zip(pixels, (*colour, *position), strict=True))
+    lightness, a, b, y, x = (u - v for u, v in zip(pixels, (*colour, *position), strict=True))
     same = sum((each == labels[choice]).astype(jnp.int32) for each in labels[1:])
-    distance = l * l + a * a + b * b + (y * y + x * x) // _POSITION_STEPS**2
+    distance = lightness * lightness + a * a + b * b + (y * y + x * x) // _POSITION_STEPS**2
     return distance - _BORDER * same
 
-  own = labels[0]
-  may_leave = is_simple([each == own for each in ring]) & (own < num_segments)
+  may_leave = is_simple([each == labels[0] for each in ring]) & (labels[0] < num_segments)
   best = jnp.where(may_leave, energy(0), jnp.iinfo(jnp.int32).min)
-  move = jnp.zeros_like(own)
+  move = jnp.zeros_like(labels[0])
   for choice in range(1, 5):
     offer = energy(choice)
     better = (offer < best) & (labels[choice] < num_segments)
@@ -246,8 +254,20 @@ def _choose(
   return move
 
 
+def _compute_once(x: Int32[Array, "h w"], zero: Int32[Array, ""]) -> Int32[Array, "h w"]:
+  """Returns `x`, detained in a buffer whose place the compiler cannot know.
+
+  Otherwise XLA computes it anew in each operation that uses it, all that it depends on included,
+  which on a CPU takes ten times as long; `optimization_barrier` is no barrier there.
+  """
+  buffer = jax.lax.dynamic_update_slice(
+    jnp.zeros((x.shape[0] + 1, x.shape[1]), x.dtype), x, (zero, 0)
+  )
+  return jax.lax.dynamic_slice(buffer, (zero, 0), x.shape)
+
+
 def is_simple(ring: Sequence[Array]) -> Array:
-  """Whether a segment stays connected, as far as the 3x3 pixels around tell, if it loses the middle.
+  """Whether a segment that loses the middle of 3x3 pixels stays connected, as far as these tell.
 
   Its pixels that share an edge with the middle must be connected to each other within the ring, by
   edges, and there must be some: the number of runs around the ring that contain such pixels is one.
