@@ -31,7 +31,7 @@ SWEEPS = {4: 10, 2: 10, 1: 4}  # side of the blocks that move -> how often each 
 
 _COLOUR_STEPS = 4  # integers per unit of CIELAB
 _COLOUR_BITS = 10
-_POSITION_STEPS = 4  # integers of position per integer of colour, whose steps would be too coarse
+_POSITION_SHIFT = 2  # positions have further bits, as steps like those of colours were too coarse
 _POSITION_BITS = 16
 _POSITION_MAX = 32_000  # squares of two such distances add up to less than 2^31
 _BORDER = round(BORDER * _COLOUR_STEPS**2)
@@ -69,26 +69,25 @@ def segment(
     UserError: if the image is empty or `num_segments` is below one.
   """
   rows, columns = grid_shape(*image.shape[1:3], num_segments)
-  one = lambda pixels: _segment_image(pixels, rows, columns)
+  one = lambda colour: _segment_image(colour, rows, columns)
   # One image after the other stays in a CPU's cache.
   return jax.lax.platform_dependent(
-    jax.lax.stop_gradient(jnp.asarray(image, jnp.float32)),
-    cpu=lambda images: jax.lax.map(one, images),
+    _to_lab(jax.lax.stop_gradient(jnp.asarray(image, jnp.float32))),
+    cpu=lambda colour: jax.lax.map(one, colour),
     default=jax.vmap(one),
   )
 
 
-def _segment_image(image: Float[Array, "h w 3"], rows: int, columns: int) -> Int32[Array, "h w"]:
-  h, w, _ = image.shape
-  lab = _to_lab(image)
+def _segment_image(colour: Int32[Array, "h w"], rows: int, columns: int) -> Int32[Array, "h w"]:
+  h, w = colour.shape
   side = (h * w / (rows * columns)) ** 0.5
-  scale = COMPACTNESS * _COLOUR_STEPS * _POSITION_STEPS / side
+  scale = COMPACTNESS * (_COLOUR_STEPS << _POSITION_SHIFT) / side  # integers of position a pixel
   scale = min(scale, _POSITION_MAX / max(h, w))
   # A cell of fewer blocks than two by two would have no shape to keep.
   blocks = [b for b in SWEEPS if b == 1 or 2 * b <= min(h // rows, w // columns)]
   start = _start(-(-h // blocks[0]), -(-w // blocks[0]), rows, columns)
   for block in blocks:
-    labels = _move(_average(lab, block), start, rows * columns, block * scale, SWEEPS[block])
+    labels = _move(_average(colour, block), start, rows * columns, block * scale, SWEEPS[block])
     start = labels[None]  # a block of this map is one pixel of each plane of the next
   return labels
 
@@ -100,13 +99,14 @@ def _start(h: int, w: int, rows: int, columns: int) -> Int32[Array, "4 ph pw"]:
   return _split(jnp.asarray(row[:, None] * columns + column, jnp.int32))
 
 
-def _to_lab(image: Float[Array, "h w 3"]) -> Float[Array, "3 h w"]:
-  """sRGB in [0, 255] -> CIELAB of the D65 white point."""
-  rgb = jnp.moveaxis(image, -1, 0) / 255.0
+def _to_lab(image: Float[Array, "b h w 3"]) -> Int32[Array, "b h w"]:
+  """sRGB in [0, 255] -> CIELAB of the D65 white point, in steps, packed into an integer."""
   power = lambda x, exponent: jnp.exp(exponent * jnp.log(x))  # several times as fast as x**y
-  linear = jnp.where(
-    rgb <= 0.04045, rgb / 12.92, power((jnp.maximum(rgb, 0.04) + 0.055) / 1.055, 2.4)
-  )
+  rgb = (image[..., channel] / 255.0 for channel in range(3))
+  linear = [
+    jnp.where(c <= 0.04045, c / 12.92, power((jnp.maximum(c, 0.04) + 0.055) / 1.055, 2.4))
+    for c in rgb
+  ]
   to_xyz = np.array(
     [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
   )
@@ -115,17 +115,22 @@ def _to_lab(image: Float[Array, "h w 3"]) -> Float[Array, "3 h w"]:
   x, y, z = (
     jnp.where(t > 0.008856, power(jnp.maximum(t, 0.008), 1 / 3), 7.787 * t + 16 / 116) for t in xyz
   )
-  return jnp.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)])
-
-
-def _average(lab: Float[Array, "3 h w"], block: int) -> Int32[Array, "3 bh bw"]:
-  """Mean colour of blocks, in steps from 0 on; those at the far edges repeat their last pixels."""
-  _, h, w = lab.shape
-  lab = jnp.pad(lab, ((0, 0), (0, -h % block), (0, -w % block)), mode="edge")
-  lab = lab.reshape(3, -(-h // block), block, -(-w // block), block).mean(axis=(2, 4))
   highest = 2**_COLOUR_BITS - 1
-  zero = np.array([0.0, 0.5, 0.5], np.float32)[:, None, None] * (highest + 1)
-  return jnp.clip(jnp.round(lab * _COLOUR_STEPS + zero), 0, highest).astype(jnp.int32)
+  zero = (highest + 1) // 2
+  lab = _COLOUR_STEPS * (116 * y - 16), _COLOUR_STEPS * 500 * (x - y), _COLOUR_STEPS * 200 * (y - z)
+  steps = (jnp.round(c + o) for c, o in zip(lab, (0, zero, zero), strict=True))
+  return _pack([jnp.clip(each, 0, highest).astype(jnp.int32) for each in steps], _COLOUR_BITS)
+
+
+def _average(colour: Int32[Array, "h w"], block: int) -> Int32[Array, "3 bh bw"]:
+  """Mean colour of blocks; those at the far edges repeat their last pixels."""
+  h, w = colour.shape
+  colour = jnp.pad(colour, ((0, -h % block), (0, -w % block)), mode="edge")
+  colour = jnp.stack(_unpack(colour, 3, _COLOUR_BITS))
+  if block == 1:
+    return colour
+  sums = colour.reshape(3, -(-h // block), block, -(-w // block), block).sum(axis=(2, 4))
+  return (sums + block**2 // 2) // block**2
 
 
 def _split(x: Array) -> Array:
@@ -185,7 +190,8 @@ def _move(
   def sweep(count, labels):
     zero = jnp.minimum(count, 0)
     means = _compute_once(_means(cores(labels), summands, num_segments), zero)
-    state = list(jnp.moveaxis(jnp.concatenate([labels[None], means[:, labels]]), 1, 0))
+    looked_up = means.at[:, labels].get(mode="promise_in_bounds")
+    state = list(jnp.moveaxis(jnp.concatenate([labels[None], looked_up]), 1, 0))
     for p, q in _COLOURING:
       k = 2 * p + q
       move = _compute_once(_choose(state, pixels[k], p, q, num_segments), zero)
@@ -211,7 +217,7 @@ def _means(
   """Mean colour and position of each segment, packed; a last column for the margin."""
   sums = jax.ops.segment_sum(summands, labels.ravel(), num_segments + 1)
   count = jnp.maximum(sums[:, 5:], 1)
-  means = ((sums[:, :5] + count // 2) // count).T
+  means = jax.lax.div(sums[:, :5] + (count >> 1), jnp.broadcast_to(count, (len(sums), 5))).T
   return jnp.stack([_pack(means[:3], _COLOUR_BITS), _pack(means[3:], _POSITION_BITS)])
 
 
@@ -240,7 +246,7 @@ def _choose(
     position = _unpack(around[choice][2], 2, _POSITION_BITS)
     lightness, a, b, y, x = (u - v for u, v in zip(pixels, (*colour, *position), strict=True))
     same = sum((each == labels[choice]).astype(jnp.int32) for each in labels[1:])
-    distance = lightness * lightness + a * a + b * b + (y * y + x * x) // _POSITION_STEPS**2
+    distance = lightness * lightness + a * a + b * b + ((y * y + x * x) >> 2 * _POSITION_SHIFT)
     return distance - _BORDER * same
 
   may_leave = is_simple([each == labels[0] for each in ring]) & (labels[0] < num_segments)
