@@ -29,12 +29,12 @@ COMPACTNESS = 5.0  # colour distance that weighs as much as a cell's side
 BORDER = 6.0  # in squared units of CIELAB
 SWEEPS = {4: 10, 2: 10, 1: 4}  # side of the blocks that move -> how often each is asked
 
-_COLOUR_STEPS = 4  # integers per unit of CIELAB
-_COLOUR_BITS = 10
+COLOUR_STEPS = 4  # integers per unit of CIELAB; a* and b* have their zero in the middle
+COLOUR_BITS = 10
 _POSITION_SHIFT = 2  # positions have further bits, as steps like those of colours were too coarse
 _POSITION_BITS = 16
 _POSITION_MAX = 32_000  # squares of two such distances add up to less than 2^31
-_BORDER = round(BORDER * _COLOUR_STEPS**2)
+_BORDER = round(BORDER * COLOUR_STEPS**2)
 
 _RING = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))  # clockwise
 _EDGES = (1, 3, 5, 7)  # those of the ring that share an edge with the pixel
@@ -72,7 +72,7 @@ def segment(
   one = lambda colour: _segment_image(colour, rows, columns)
   # One image after the other stays in a CPU's cache.
   return jax.lax.platform_dependent(
-    _to_lab(jax.lax.stop_gradient(jnp.asarray(image, jnp.float32))),
+    to_lab(jax.lax.stop_gradient(jnp.asarray(image, jnp.float32))),
     cpu=lambda colour: jax.lax.map(one, colour),
     default=jax.vmap(one),
   )
@@ -81,7 +81,7 @@ def segment(
 def _segment_image(colour: Int32[Array, "h w"], rows: int, columns: int) -> Int32[Array, "h w"]:
   h, w = colour.shape
   side = (h * w / (rows * columns)) ** 0.5
-  scale = COMPACTNESS * (_COLOUR_STEPS << _POSITION_SHIFT) / side  # integers of position a pixel
+  scale = COMPACTNESS * (COLOUR_STEPS << _POSITION_SHIFT) / side  # integers of position a pixel
   scale = min(scale, _POSITION_MAX / max(h, w))
   # A cell of fewer blocks than two by two would have no shape to keep.
   blocks = [b for b in SWEEPS if b == 1 or 2 * b <= min(h // rows, w // columns)]
@@ -99,7 +99,7 @@ def _start(h: int, w: int, rows: int, columns: int) -> Int32[Array, "4 ph pw"]:
   return _split(jnp.asarray(row[:, None] * columns + column, jnp.int32))
 
 
-def _to_lab(image: Float[Array, "b h w 3"]) -> Int32[Array, "b h w"]:
+def to_lab(image: Float[Array, "b h w 3"]) -> Int32[Array, "b h w"]:
   """sRGB in [0, 255] -> CIELAB of the D65 white point, in steps, packed into an integer."""
   power = lambda x, exponent: jnp.exp(exponent * jnp.log(x))  # several times as fast as x**y
   rgb = (image[..., channel] / 255.0 for channel in range(3))
@@ -115,18 +115,18 @@ def _to_lab(image: Float[Array, "b h w 3"]) -> Int32[Array, "b h w"]:
   x, y, z = (
     jnp.where(t > 0.008856, power(jnp.maximum(t, 0.008), 1 / 3), 7.787 * t + 16 / 116) for t in xyz
   )
-  highest = 2**_COLOUR_BITS - 1
+  highest = 2**COLOUR_BITS - 1
   zero = (highest + 1) // 2
-  lab = _COLOUR_STEPS * (116 * y - 16), _COLOUR_STEPS * 500 * (x - y), _COLOUR_STEPS * 200 * (y - z)
+  lab = COLOUR_STEPS * (116 * y - 16), COLOUR_STEPS * 500 * (x - y), COLOUR_STEPS * 200 * (y - z)
   steps = (jnp.round(c + o) for c, o in zip(lab, (0, zero, zero), strict=True))
-  return _pack([jnp.clip(each, 0, highest).astype(jnp.int32) for each in steps], _COLOUR_BITS)
+  return _pack([jnp.clip(each, 0, highest).astype(jnp.int32) for each in steps], COLOUR_BITS)
 
 
 def _average(colour: Int32[Array, "h w"], block: int) -> Int32[Array, "3 bh bw"]:
   """Mean colour of blocks; those at the far edges repeat their last pixels."""
   h, w = colour.shape
   colour = jnp.pad(colour, ((0, -h % block), (0, -w % block)), mode="edge")
-  colour = jnp.stack(_unpack(colour, 3, _COLOUR_BITS))
+  colour = jnp.stack(unpack(colour, 3, COLOUR_BITS))
   if block == 1:
     return colour
   sums = colour.reshape(3, -(-h // block), block, -(-w // block), block).sum(axis=(2, 4))
@@ -218,14 +218,15 @@ def _means(
   sums = jax.ops.segment_sum(summands, labels.ravel(), num_segments + 1)
   count = jnp.maximum(sums[:, 5:], 1)
   means = jax.lax.div(sums[:, :5] + (count >> 1), jnp.broadcast_to(count, (len(sums), 5))).T
-  return jnp.stack([_pack(means[:3], _COLOUR_BITS), _pack(means[3:], _POSITION_BITS)])
+  return jnp.stack([_pack(means[:3], COLOUR_BITS), _pack(means[3:], _POSITION_BITS)])
 
 
 def _pack(values: Sequence[Array], bits: int) -> Array:
   return sum(each << (bits * k) for k, each in enumerate(values))
 
 
-def _unpack(packed: Array, count: int, bits: int) -> list[Array]:
+def unpack(packed: Array, count: int, bits: int) -> list[Array]:
+  """The first of the integers of so many bits each that another is made of."""
   return [packed >> (bits * k) & (2**bits - 1) for k in range(count)]
 
 
@@ -242,8 +243,8 @@ def _choose(
   labels = [each[0] for each in around]
 
   def energy(choice: int) -> Array:
-    colour = _unpack(around[choice][1], 3, _COLOUR_BITS)
-    position = _unpack(around[choice][2], 2, _POSITION_BITS)
+    colour = unpack(around[choice][1], 3, COLOUR_BITS)
+    position = unpack(around[choice][2], 2, _POSITION_BITS)
     lightness, a, b, y, x = (u - v for u, v in zip(pixels, (*colour, *position), strict=True))
     same = sum((each == labels[choice]).astype(jnp.int32) for each in labels[1:])
     distance = lightness * lightness + a * a + b * b + ((y * y + x * x) >> 2 * _POSITION_SHIFT)
