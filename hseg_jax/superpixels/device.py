@@ -70,12 +70,9 @@ def segment(
   """
   rows, columns = grid_shape(*image.shape[1:3], num_segments)
   one = lambda colour: _segment_image(colour, rows, columns)
+  colour = to_lab(jax.lax.stop_gradient(jnp.asarray(image, jnp.float32)))
   # One image after the other stays in a CPU's cache.
-  return jax.lax.platform_dependent(
-    to_lab(jax.lax.stop_gradient(jnp.asarray(image, jnp.float32))),
-    cpu=lambda colour: jax.lax.map(one, colour),
-    default=jax.vmap(one),
-  )
+  return jax.lax.map(one, colour) if jax.default_backend() == "cpu" else jax.vmap(one)(colour)
 
 
 def _segment_image(colour: Int32[Array, "h w"], rows: int, columns: int) -> Int32[Array, "h w"]:
@@ -175,8 +172,8 @@ def _move(
   pixels = _split(jnp.concatenate([colour, place]))
   count = jnp.ones((4, 1, ph, pw), jnp.int32)
   summands = jnp.moveaxis(jnp.concatenate([pixels, count], axis=1), 1, -1).reshape(-1, 6)
-  outside = _split((np.arange(2 * ph) >= h)[:, None] | (np.arange(2 * pw) >= w))
-  start = jnp.where(outside, num_segments, start)
+  outside = jnp.asarray((np.arange(2 * ph) >= h)[:, None] | (np.arange(2 * pw) >= w))
+  start = jnp.where(_split(outside), num_segments, start)
   labels = jnp.stack(
     [
       jnp.pad(plane, ((p, 1 - p), (q, 1 - q)), constant_values=num_segments)
@@ -203,8 +200,9 @@ def _move(
 
 def _window(plane: Int32[Array, "*c _ _"], p: int, q: int, dy: int, dx: int) -> Array:
   """What lies `dy` rows and `dx` columns from the pixels of colour (p, q), in its own plane."""
+  *c, h, w = plane.shape
   y, x = (p + dy + 1) // 2, (q + dx + 1) // 2
-  return plane[..., y : y + plane.shape[-2] - 1, x : x + plane.shape[-1] - 1]
+  return jax.lax.slice(plane, (*[0] * len(c), y, x), (*c, y + h - 1, x + w - 1))
 
 
 def _neighbour(state: Sequence[Array], p: int, q: int, dy: int, dx: int) -> Int32[Array, "3 ph pw"]:
@@ -217,7 +215,7 @@ def _means(
   """Mean colour and position of each segment, packed; a last column for the margin."""
   sums = jax.ops.segment_sum(summands, labels.ravel(), num_segments + 1)
   count = jnp.maximum(sums[:, 5:], 1)
-  means = jax.lax.div(sums[:, :5] + (count >> 1), jnp.broadcast_to(count, (len(sums), 5))).T
+  means = list(jax.lax.div(sums[:, :5] + (count >> 1), jnp.broadcast_to(count, (len(sums), 5))).T)
   return jnp.stack([_pack(means[:3], COLOUR_BITS), _pack(means[3:], _POSITION_BITS)])
 
 
@@ -246,18 +244,19 @@ def _choose(
     colour = unpack(around[choice][1], 3, COLOUR_BITS)
     position = unpack(around[choice][2], 2, _POSITION_BITS)
     lightness, a, b, y, x = (u - v for u, v in zip(pixels, (*colour, *position), strict=True))
-    same = sum((each == labels[choice]).astype(jnp.int32) for each in labels[1:])
+    same = sum(jax.lax.eq(each, labels[choice]).astype(jnp.int32) for each in labels[1:])
     distance = lightness * lightness + a * a + b * b + ((y * y + x * x) >> 2 * _POSITION_SHIFT)
     return distance - _BORDER * same
 
-  may_leave = is_simple([each == labels[0] for each in ring]) & (labels[0] < num_segments)
-  best = jnp.where(may_leave, energy(0), jnp.iinfo(jnp.int32).min)
-  move = jnp.zeros_like(labels[0])
+  full = lambda value: jax.lax.full_like(labels[0], value)
+  may_leave = is_simple([jax.lax.eq(each, labels[0]) for each in ring]) & (labels[0] < num_segments)
+  best = jax.lax.select(may_leave, energy(0), full(jnp.iinfo(jnp.int32).min))
+  move = full(0)
   for choice in range(1, 5):
     offer = energy(choice)
     better = (offer < best) & (labels[choice] < num_segments)
-    best = jnp.where(better, offer, best)
-    move = jnp.where(better, choice, move)
+    best = jax.lax.select(better, offer, best)
+    move = jax.lax.select(better, full(choice), move)
   return move
 
 
@@ -295,5 +294,6 @@ def _take(
   """A plane after its pixels' moves."""
   layers = _neighbour(state, p, q, 0, 0)
   for choice, k in enumerate(_EDGES, start=1):
-    layers = jnp.where((move == choice)[None], _neighbour(state, p, q, *_RING[k]), layers)
-  return state[2 * p + q].at[:, p : p + move.shape[0], q : q + move.shape[1]].set(layers)
+    taken = jax.lax.broadcast(move == choice, (3,))
+    layers = jax.lax.select(taken, _neighbour(state, p, q, *_RING[k]), layers)
+  return jax.lax.dynamic_update_slice(state[2 * p + q], layers, (0, p, q))
