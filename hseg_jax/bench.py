@@ -208,7 +208,7 @@ def _load(
   for name in names:
     path = str(photographs[name])
     pictures.append(model_input.resize(images.decode(path, path), size, size))
-    maps = known.read(name).segmentations
+    maps = [each.astype(np.int32) for each in known.read(name).segmentations]
     found.append([model_input.resize_labels(each, size, size) for each in maps if each.max() >= 0])
   return np.stack(pictures), found
 

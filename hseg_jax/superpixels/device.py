@@ -16,6 +16,7 @@ After the conversion to CIELAB everything is computed with integers, so neither 
 nor the number of images or devices changes a label.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -69,10 +70,17 @@ def segment(
     UserError: if the image is empty or `num_segments` is below one.
   """
   rows, columns = grid_shape(*image.shape[1:3], num_segments)
+  return _segment_images(jax.lax.stop_gradient(jnp.asarray(image, jnp.float32)), rows, columns)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))  # traced once for all views
+def _segment_images(
+  image: Float[Array, "b h w 3"], rows: int, columns: int
+) -> Int32[Array, "b h w"]:
   one = lambda colour: _segment_image(colour, rows, columns)
-  colour = to_lab(jax.lax.stop_gradient(jnp.asarray(image, jnp.float32)))
   # One image after the other stays in a CPU's cache.
-  return jax.lax.map(one, colour) if jax.default_backend() == "cpu" else jax.vmap(one)(colour)
+  over = functools.partial(jax.lax.map, one) if jax.default_backend() == "cpu" else jax.vmap(one)
+  return over(to_lab(image))
 
 
 def _segment_image(colour: Int32[Array, "h w"], rows: int, columns: int) -> Int32[Array, "h w"]:
