@@ -57,6 +57,8 @@ def test_grid_shape_is_the_largest_grid_of_squarish_cells():
   assert rows * columns <= 196 and 321 / rows == pytest.approx(481 / columns, rel=0.1)
   with pytest.raises(UserError, match="num_segments"):
     device.segment(jnp.zeros((1, 8, 8, 3)), 0)
+  with pytest.raises(UserError, match="raise superpixels.num_segments"):
+    jax.eval_shape(functools.partial(device.segment, num_segments=1), jnp.zeros((1, 500, 500, 3)))
 
 
 def test_borders_of_the_image_become_borders_of_segments():
@@ -135,7 +137,7 @@ def brute_force_sweep(colour, labels, count, scale):
       without = window == own
       without[1, 1] = False
       pieces = ndimage.label(without, CROSS)[0]
-      if len({pieces[1 + dy, 1 + dx] for dy, dx in edges} - {0}) != 1:
+      if size[own] <= device.FEWEST or len({pieces[1 + dy, 1 + dx] for dy, dx in edges} - {0}) != 1:
         continue
       best = min([own] + [k for k in offers if k >= 0], key=energy)  # the first of equals
       labels[y + 1, x + 1] = best

@@ -9,8 +9,8 @@ that lowers
   squared distance to the segment's mean colour (CIELAB) and mean position, the latter in units of
   a grid cell's side / `COMPACTNESS`, + `BORDER` x its neighbours of other segments
 
-and when its own segment stays connected without it. So every segment is connected (by edges), and
-there are always as many as the grid has cells.
+and when its own segment is not tiny and stays connected without it. So every segment is connected
+(by edges), and there are always as many as the grid has cells.
 
 After the conversion to CIELAB everything is computed with integers, so neither the order of sums
 nor the number of images or devices changes a label.
@@ -24,10 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, UInt8
 
+from hseg_jax.errors import UserError
 from hseg_jax.superpixels import grid
 
 COMPACTNESS = 5.0  # colour distance that weighs as much as a cell's side
 BORDER = 6.0  # in squared units of CIELAB
+FEWEST = 3  # a segment of so few blocks, or fewer, loses none before its next sweep
 SWEEPS = {4: 10, 2: 10, 1: 4}  # side of the blocks that move -> how often each is asked
 
 COLOUR_STEPS = 4  # integers per unit of CIELAB; a* and b* have their zero in the middle
@@ -35,6 +37,7 @@ COLOUR_BITS = 10
 _POSITION_SHIFT = 2  # positions have further bits, as steps like those of colours were too coarse
 _POSITION_BITS = 16
 _POSITION_MAX = 32_000  # squares of two such distances add up to less than 2^31
+_CELL_MAX = 200_000  # pixels: colours of a segment ten times as large add up to less than 2^31
 _BORDER = round(BORDER * COLOUR_STEPS**2)
 
 _RING = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))  # clockwise
@@ -67,9 +70,16 @@ def segment(
     Ids 0 to rows x columns - 1, all of them in every image, in raster order of where they started.
 
   Raises:
-    UserError: if the image is empty or `num_segments` is below one.
+    UserError: if the image is empty, `num_segments` is below one, or the grid's cells are so large
+      that sums over segments could leave the range of integers.
   """
-  rows, columns = grid_shape(*image.shape[1:3], num_segments)
+  h, w = image.shape[1:3]
+  rows, columns = grid_shape(h, w, num_segments)
+  if h * w > _CELL_MAX * rows * columns:
+    raise UserError(
+      f"{num_segments} superpixels are too few for an image of {h}x{w} pixels; raise "
+      "superpixels.num_segments or resize the image."
+    )
   return _segment_images(jax.lax.stop_gradient(jnp.asarray(image, jnp.float32)), rows, columns)
 
 
@@ -220,11 +230,13 @@ def _neighbour(state: Sequence[Array], p: int, q: int, dy: int, dx: int) -> Int3
 def _means(
   labels: Int32[Array, "4 ph pw"], summands: Int32[Array, "n 6"], num_segments: int
 ) -> Int32[Array, "2 s"]:
-  """Mean colour and position of each segment, packed; a last column for the margin."""
+  """Mean colour, with whether it is tiny, and position of each segment, packed; and the margin's."""
   sums = jax.ops.segment_sum(summands, labels.ravel(), num_segments + 1)
   count = jnp.maximum(sums[:, 5:], 1)
   means = list(jax.lax.div(sums[:, :5] + (count >> 1), jnp.broadcast_to(count, (len(sums), 5))).T)
-  return jnp.stack([_pack(means[:3], COLOUR_BITS), _pack(means[3:], _POSITION_BITS)])
+  is_tiny = (sums[:, 5] <= FEWEST).astype(jnp.int32)
+  colour = _pack([*means[:3], is_tiny], COLOUR_BITS)
+  return jnp.stack([colour, _pack(means[3:], _POSITION_BITS)])
 
 
 def _pack(values: Sequence[Array], bits: int) -> Array:
@@ -258,6 +270,7 @@ def _choose(
 
   full = lambda value: jax.lax.full_like(labels[0], value)
   may_leave = is_simple([jax.lax.eq(each, labels[0]) for each in ring]) & (labels[0] < num_segments)
+  may_leave &= around[0][1] >> 3 * COLOUR_BITS == 0  # unless the segment is tiny
   best = jax.lax.select(may_leave, energy(0), full(jnp.iinfo(jnp.int32).min))
   move = full(0)
   for choice in range(1, 5):
