@@ -230,7 +230,7 @@ def _neighbour(state: Sequence[Array], p: int, q: int, dy: int, dx: int) -> Int3
 def _means(
   labels: Int32[Array, "4 ph pw"], summands: Int32[Array, "n 6"], num_segments: int
 ) -> Int32[Array, "2 s"]:
-  """Mean colour, with whether it is tiny, and position of each segment, packed; and the margin's."""
+  """Packed mean colour, with whether it is tiny, and position of each segment; margin last."""
   sums = jax.ops.segment_sum(summands, labels.ravel(), num_segments + 1)
   count = jnp.maximum(sums[:, 5:], 1)
   means = list(jax.lax.div(sums[:, :5] + (count >> 1), jnp.broadcast_to(count, (len(sums), 5))).T)
