@@ -61,7 +61,7 @@ def base() -> ConfigDict:
   c.data.max_bad_images = 10  # unreadable images that are replaced before the run gives up
 
   c.superpixels = ConfigDict()
-  c.superpixels.method = "seeds"  # "seeds", "grid" or "none" (plain ViTs)
+  c.superpixels.method = "seeds"  # "seeds", "grid", "device" (in the step) or "none" (plain ViTs)
   c.superpixels.num_segments = 64
   c.superpixels.bins = 5  # of SEEDS' colour histograms
   c.superpixels.iterations = 15  # of SEEDS

@@ -138,6 +138,23 @@ def _compare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
   )
 
 
+def _bench_superpixels(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+  from hseg_jax import bench
+
+  del overrides
+  if arguments.out is not None:
+    _refuse_overwriting(pathlib.Path(arguments.out), arguments.force)
+  bench.superpixels(
+    arguments.data,
+    split=arguments.split,
+    size=arguments.size,
+    num_segments=arguments.num_segments,
+    num_images=arguments.num_images,
+    batch_size=arguments.batch_size,
+    out=arguments.out,
+  )
+
+
 def _refuse_overwriting_weights(arguments: argparse.Namespace) -> None:
   from hseg_jax.interop import exported
 
@@ -192,6 +209,7 @@ def _parser() -> argparse.ArgumentParser:
   score_arguments.add(command("score", _score, "Score predictions of any origin, without a model."))
 
   _add_compare(command("compare", _compare, "Compare methods on the same images."))
+  _add_bench(command("bench", None, "Measure speed and quality, a JSON line each."))
   return parser
 
 
@@ -241,6 +259,28 @@ def _add_compare(sub: argparse.ArgumentParser) -> None:
     "--images", metavar="FOLDER", help="for runs and weights to segment, and to show on the page"
   )
   sub.add_argument("--allow-missing", action="store_true", help="compare what all have")
+  sub.add_argument("--force", action="store_true", help="overwrite")
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+  """Adds a command for each thing to measure."""
+  commands = parser.add_subparsers(required=True, metavar="WHAT", parser_class=_Parser)
+  help = "Superpixels against segmentations by people, and the time they take."
+  sub = commands.add_parser("superpixels", help=help, description=help, allow_abbrev=False)
+  sub.set_defaults(function=_bench_superpixels)
+  sub.add_argument(
+    "--data", required=True, metavar="FOLDER", help="with images/SPLIT and groundTruth or masks"
+  )
+  sub.add_argument("--split", default="val", metavar="NAME", help='subfolder of both, or ""')
+  sub.add_argument("--size", type=int, default=224, metavar="N", help="side of the images")
+  sub.add_argument(
+    "--num-segments", type=int, default=196, metavar="N", help="the most of an image"
+  )
+  sub.add_argument("--num-images", type=int, default=100, metavar="N", help="the first by name")
+  sub.add_argument(
+    "--batch-size", type=int, default=8, metavar="N", help="of jitted methods, beside 1"
+  )
+  sub.add_argument("--out", metavar="FILE", help="also gets the JSON lines")
   sub.add_argument("--force", action="store_true", help="overwrite")
 
 

@@ -20,6 +20,7 @@ from hseg_jax import create_model, macs
 from hseg_jax.data import pipeline, sources
 from hseg_jax.errors import UserError
 from hseg_jax.objectives import contrastive, supervised
+from hseg_jax.preprocessing import count_on_device
 from hseg_jax.settings import Settings, check_ranges
 from hseg_jax.training import optim, sharding
 
@@ -137,6 +138,7 @@ def make_objective(settings: Settings, model: Any, num_steps: int) -> Any:
     UserError: an augmentation, a model or a batch that does not give the objective what it needs.
   """
   options = settings["objective"]
+  on_device = count_on_device(settings["superpixels"])
   two_views = settings["data"]["augment"] == "moco"
   if two_views != (options["name"] == "contrastive"):
     raise UserError(
@@ -149,7 +151,9 @@ def make_objective(settings: Settings, model: Any, num_steps: int) -> Any:
         f"model.output={model.output!r} classifies segments, but the labels are of images; set "
         "model.output='image'."
       )
-    return supervised.make_loss(model, label_smoothing=options["label_smoothing"])
+    return supervised.make_loss(
+      model, label_smoothing=options["label_smoothing"], segments_on_device=on_device
+    )
   if settings["batch_size"] < 2:
     raise UserError(
       "batch_size is 1, but contrastive learning compares the images of a batch; raise it."
@@ -160,6 +164,7 @@ def make_objective(settings: Settings, model: Any, num_steps: int) -> Any:
     momentum=optim.momentum_cosine(options["momentum"], num_steps=num_steps),
     projection_dim=options["projection_dim"],
     hidden_dim=options["hidden_dim"],
+    segments_on_device=on_device,
   )
 
 
@@ -238,7 +243,7 @@ def example_batch(settings: Settings) -> dict[str, jax.ShapeDtypeStruct]:
   batch = {"label": jax.ShapeDtypeStruct((b,), np.int32)}
   for view in views:
     batch[f"image{view}"] = jax.ShapeDtypeStruct((b, size, size, 3), np.uint8)
-    if settings["superpixels"]["method"] != "none":
+    if settings["superpixels"]["method"] in pipeline.HOST_SUPERPIXELS:
       batch[f"segments{view}"] = jax.ShapeDtypeStruct((b, size, size), np.int32)
   return batch
 

@@ -15,7 +15,7 @@ from hseg_jax.data import pipeline, sources
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
 from hseg_jax.models.attention import apply_with_attention
-from hseg_jax.preprocessing import normalize
+from hseg_jax.preprocessing import add_segments, count_on_device, normalize
 
 Row = dict[str, Any]
 
@@ -49,7 +49,7 @@ class ModelHierarchies:
       source: examples with what `keep` names.
       batch_size: of all devices together.
       image_size: side in pixels.
-      superpixels: as `data.pipeline.eval_batches` takes them.
+      superpixels: as `data.pipeline.eval_batches` takes them; "device" makes them here.
       num_workers: processes that prepare batches.
       to_global: puts this host's part of a batch on the devices.
       num_examples: how many images to take, evenly spaced over the source.
@@ -61,6 +61,8 @@ class ModelHierarchies:
     self._model, self._image_size, self._to_global = model, image_size, to_global
     self._num_regions, self._seed = tuple(num_regions), seed
     self._forward = jax.jit(lambda variables, batch: forward(model, variables, batch, attention))
+    # Always a jitted copy of the batch, so that hosts get back superpixels along with it.
+    self._add_segments = jax.jit(lambda batch: add_segments(batch, count_on_device(superpixels)))
     self._batches = lambda: pipeline.eval_batches(
       sources.Source(source, num_examples=num_examples, max_bad_images=0),
       batch_size=batch_size,
@@ -78,7 +80,7 @@ class ModelHierarchies:
     Padding, whose `valid` is False, is among them.
     """
     for host_batch in self._batches():
-      batch = self._to_global(host_batch)
+      batch = self._add_segments(self._to_global(host_batch))
       # Where a host's examples lie in the global batch is the mesh's business: they come back with
       # what the model made of them.
       found = (batch, self._forward(variables, batch))

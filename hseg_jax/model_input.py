@@ -24,7 +24,8 @@ class Prepared(NamedTuple):
   Attributes:
     image: RGB at the size at which the model sees it.
     segments: superpixel of every pixel, ids in [0, room), -1 = none; of the image's size, or of a
-      smaller one at which they were computed. None for what sees no superpixels.
+      smaller one at which they were computed. None for what sees no superpixels, and where the
+      device is to make those of `image`.
     height: of the image itself, in pixels.
     width: likewise.
   """
@@ -46,8 +47,8 @@ class Preparation:
   Attributes:
     size: short side of what the model sees, in pixels; a multiple of `stride`.
     stride: pixels per cell of the model's stem.
-    superpixels: `method` ("seeds" or "grid"), `num_segments`, the most there may be in an image,
-      and for SEEDS `bins` and `iterations`. None for a model that sees none, a plain ViT.
+    superpixels: `method` ("seeds", "grid" or "device"), `num_segments`, the most there may be in
+      an image, and for SEEDS `bins` and `iterations`. None for a model that sees none, a plain ViT.
     room: how many superpixels the model can take, at least `num_segments`.
 
   Raises:
@@ -74,7 +75,7 @@ class Preparation:
     Args:
       image: RGB in [0, 255], uint8 `[h, w, 3]`.
       labels: its superpixels, `[h, w]` of its own size or of the size at which the model sees it;
-        any integers, negative = none. Computed if None.
+        any integers, negative = none. Computed if None, unless that is the device's business.
 
     Raises:
       UserError: something is no such image, too small for its superpixels, or the label map does
@@ -87,10 +88,12 @@ class Preparation:
       if labels is not None:
         raise UserError("A plain ViT sees no superpixels; leave them out.")
       segments = None
-    elif labels is None:
-      segments = self._compute_superpixels(image)
-    else:
+    elif labels is not None:
       segments = self._adopt(labels, (height, width), size)
+    elif self.superpixels["method"] == "device":
+      segments = None
+    else:
+      segments = self._compute_superpixels(image)
     return Prepared(resize(image, *size), segments, height, width)
 
   def working_size(self, height: int, width: int) -> tuple[int, int]:
@@ -199,8 +202,10 @@ def check_image(image: Any) -> None:
 
 
 def _check_superpixels(method: str, num_segments: int, **_: Any) -> None:
-  if method not in ("seeds", "grid"):
-    raise UserError(f'There are no superpixels by the method "{method}"; choose "seeds" or "grid".')
+  if method not in ("seeds", "grid", "device"):
+    raise UserError(
+      f'There are no superpixels by the method "{method}"; choose "seeds", "grid" or "device".'
+    )
   fewest = seeds.MIN_SEGMENTS if method == "seeds" else 1
   if num_segments < fewest:
     raise UserError(

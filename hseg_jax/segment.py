@@ -19,7 +19,8 @@ from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
 from hseg_jax.interop import exported, hub, torch_weights
 from hseg_jax.model_input import SUPERPIXELS, Preparation, Prepared, resize_labels
-from hseg_jax.preprocessing import normalize
+from hseg_jax.preprocessing import count_on_device, normalize
+from hseg_jax.superpixels import device
 
 MAX_BATCH = 16
 _SEED = 0  # of the clustering of a ViT's tokens
@@ -33,7 +34,8 @@ class Segmenter:
   A plain ViT has no levels: its tokens are clustered, and each level is made of clusters.
 
   The model sees each image with its short side at `size` pixels, as `Preparation` says. Superpixels
-  are computed on the image as it is, and so is every label map of the result.
+  are computed on the image as it is (by the method "device" on what the model sees, as in
+  training); label maps of the result have the image's own size.
 
   Calling it does everything at once. Where files are to be read while the model computes, its
   three steps can be taken apart: `prepare` and `assemble`, on the host, which threads may share,
@@ -68,9 +70,9 @@ class Segmenter:
       model: a model with levels or a plain ViT, as `create_model` makes it. More superpixels than
         it was trained with are fine: no parameter depends on their number.
       variables: {"params": ..., "batch_stats": ...}.
-      superpixels: `method` ("seeds" or "grid"), `num_segments`, the most there may be in an image,
-        and for SEEDS `bins` and `iterations`. What is not given is as in supervised training, with
-        as many superpixels as the model has room for. A ViT has none.
+      superpixels: `method` ("seeds", "grid" or "device"), `num_segments`, the most there may be in
+        an image, and for SEEDS `bins` and `iterations`. What is not given is as in supervised
+        training, with as many superpixels as the model has room for. A ViT has none.
       class_names: one for each class of the model's head.
       size: short side of what the model sees, in pixels, a multiple of its stride; the model's own
         image size if None.
@@ -86,12 +88,14 @@ class Segmenter:
     self.class_names = tuple(class_names)
     self._stride = model.stride
     self._method, self._num_regions = method or "kmeans", num_regions or methods.NUM_REGIONS
-    self.takes_superpixels, room = bool(model.num_clusters), 0
+    self.takes_superpixels, room, self._cut = bool(model.num_clusters), 0, None
     if self.takes_superpixels:
       defaults = {**SUPERPIXELS, "num_segments": model.num_segments}
       superpixels = {**defaults, **(superpixels or {})}
       room = max(model.num_segments, superpixels["num_segments"])
       model = model.clone(num_segments=room)
+      if on_device := count_on_device(superpixels):
+        self._cut = jax.jit(functools.partial(device.segment, num_segments=on_device))
     elif superpixels is not None:
       raise UserError("A plain ViT has no superpixels; leave their options out.")
     self.prepare = Preparation(self.size, model.stride, superpixels, room)
@@ -209,7 +213,7 @@ class Segmenter:
     prepared = self.prepare(_decode(image))
     pixels = normalize(prepared.image[None])
     if prepared.segments is None:
-      return pixels, None
+      return pixels, None if self._cut is None else jax.device_get(self._cut(prepared.image[None]))
     return pixels, resize_labels(prepared.segments, *prepared.image.shape[:2])[None]
 
   def with_variables(self, variables: Mapping[str, Any]) -> "Segmenter":
@@ -224,7 +228,7 @@ class Segmenter:
     ]
     groups = collections.defaultdict(list)
     for i, each in enumerate(prepared):
-      groups[each.image.shape].append(i)
+      groups[each.image.shape, each.segments is None].append(i)
     found = {}
     for members in groups.values():
       for start in range(0, len(members), MAX_BATCH):
@@ -233,10 +237,13 @@ class Segmenter:
     return [self.assemble(each, found[i]) for i, each in enumerate(prepared)]
 
   def predict(self, batch: Sequence[Prepared]) -> list[dict[str, Any]]:
-    """What the model says of each image of a batch, whose `image`s are of one shape."""
+    """What the model says of each image of a batch.
+
+    Their `image`s are of one shape, and all or none of them have superpixels.
+    """
     size = batch[0].image.shape[:2]
     pixels = np.stack([each.image for each in batch])
-    labels = None
+    labels, made = None, {}
     if batch[0].segments is not None:
       labels = np.stack([resize_labels(each.segments, *size) for each in batch])
     # A batch is filled up to a size that is compiled already, or to a power of two.
@@ -244,8 +251,12 @@ class Segmenter:
     count = min(enough, default=1 << (len(batch) - 1).bit_length())
     self._compiled[size].add(count)
     rows = np.arange(count) % len(batch)
-    labels = None if labels is None else labels[rows]
-    out = jax.device_get(self._forward(self.variables, pixels[rows], labels))
+    if labels is not None:
+      labels = labels[rows]
+    elif self._cut is not None:
+      labels = self._cut(pixels[rows])
+      made = {"segments": labels}
+    out = jax.device_get(self._forward(self.variables, pixels[rows], labels) | made)
     return [jax.tree.map(lambda values, i=i: values[i], out) for i in range(len(batch))]
 
   def assemble(self, prepared: Prepared, row: Mapping[str, Any]) -> Hierarchy:
@@ -253,7 +264,12 @@ class Segmenter:
     if "tokens" in row:
       hierarchy = self._cluster(prepared, **row)
     else:
-      hierarchy = Hierarchy.from_assignments(prepared.segments, **row)
+      row = {"segments": prepared.segments, **row}
+      # Never larger than the image: what it has no pixel of must be known before regions are made.
+      h, w = map(min, row["segments"].shape, (prepared.height, prepared.width))
+      hierarchy = Hierarchy.from_assignments(
+        **row | {"segments": resize_labels(row["segments"], h, w)}
+      )
     # Enlarging last spares the work on huge images; every region keeps a pixel.
     segments = resize_labels(hierarchy.segments, prepared.height, prepared.width)
     if segments is hierarchy.segments:

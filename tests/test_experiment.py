@@ -78,6 +78,13 @@ def test_batches_have_the_announced_shapes(objective):
   np.testing.assert_array_equal(next(later)["label"], next(experiment.train_batches(e, 1))["label"])
 
 
+def test_batches_bring_no_superpixels_that_the_step_makes():
+  for method, has_segments in (("seeds", True), ("grid", True), ("device", False), ("none", False)):
+    some = settings()
+    some["superpixels"]["method"] = method
+    assert ("segments" in experiment.example_batch(some)) == has_segments
+
+
 def test_splits_with_different_classes_are_refused(tmp_path):
   for folder in ("train/a", "train/b", "val/a"):
     (tmp_path / folder).mkdir(parents=True)

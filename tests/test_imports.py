@@ -9,7 +9,8 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "hseg_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
-NO_JAX = ("data", "scoring", "viz", "baselines", "superpixels", "hierarchy", "region_graph")
+NO_JAX = ("data", "scoring", "viz", "baselines", "hierarchy", "region_graph")
+NO_JAX += ("superpixels/seeds", "superpixels/grid")
 NO_JAX += ("files", "images", "inputs", "model_input", "processes", "progress", "regions")
 NO_JAX += (
   "benchmarks",

@@ -100,6 +100,6 @@ def test_images_too_small_for_seeds_are_refused(size):
 
 
 def test_too_few_superpixels_are_refused_at_once():
-  for method, count in (("seeds", 9), ("grid", 0)):
+  for method, count in (("seeds", 9), ("grid", 0), ("device", 0)):
     with pytest.raises(UserError, match=f"num_segments={count} is too few"):
       model_input.Preparation(64, 8, dict(method=method, num_segments=count), 24)

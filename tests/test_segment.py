@@ -14,7 +14,8 @@ from hseg_jax import segment
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
 from hseg_jax.interop import exported
-from hseg_jax.superpixels import seeds
+from hseg_jax.model_input import resize, resize_labels
+from hseg_jax.superpixels import device, seeds
 from tests.tiny_segmenter import FIELDS, NAMES, SEEDS, built, photograph, save
 
 
@@ -180,6 +181,25 @@ def test_superpixels_are_as_in_supervised_training_unless_told(traced):
   image = photograph(0, 64, 64)
   expected = seeds.segment(image, model.num_segments, bins=5, iterations=15)
   np.testing.assert_array_equal(plain(image).segments, expected)
+
+
+def test_superpixels_of_the_device_are_those_of_what_the_model_sees(traced):
+  options = dict(method="device", num_segments=81)  # cells of three pixels
+  fresh = segment.Segmenter(*built(), superpixels=options)
+  images = [photograph(0, 32, 32), photograph(1, 64, 64), photograph(2, 20, 22)]
+  seen = np.stack([resize(image, 32, 32) for image in images])
+  made = np.asarray(device.segment(jnp.asarray(seen), 81))
+  for image, expected, found in zip(images, made, fresh(images), strict=True):
+    height, width = image.shape[:2]
+    assert found.segments.shape == (height, width)
+    shown = resize_labels(expected, height, width)
+    _, renamed = np.unique(shown, return_inverse=True)
+    np.testing.assert_array_equal(found.segments, renamed.reshape(height, width))
+    pixels, segments = fresh.inputs(image)
+    np.testing.assert_array_equal(segments[0], expected)
+  own = np.zeros((32, 32), int)
+  mixed = fresh(images[:2], [own, None])
+  assert (mixed[0].segments == 0).all() and mixed[1].sizes[0] == 81
 
 
 def test_many_images_go_in_batches(traced, monkeypatch):

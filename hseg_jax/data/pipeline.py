@@ -26,6 +26,7 @@ from hseg_jax.superpixels import grid, seeds
 Batch = dict[str, np.ndarray]
 
 MASKS = ("object", "parts", "semantic")
+HOST_SUPERPIXELS = ("seeds", "grid")  # methods whose superpixels are in the batches
 
 
 def train_batches(
@@ -52,8 +53,8 @@ def train_batches(
     batch_size: of the global batch; this host gets `batch_size / host_count` examples.
     image_size: side in pixels of the images in the batch.
     augment: "none" (as in evaluation), "supervised" or "moco" (two views).
-    superpixels: `method` ("seeds", "grid" or "none"), `num_segments`, and for SEEDS `bins` and
-      `iterations`.
+    superpixels: `method` ("seeds" or "grid"; "device" or "none" to leave them out),
+      `num_segments`, and for SEEDS `bins` and `iterations`.
     seed: of order and augmentations.
     start_step: the step of the first batch.
     num_workers: worker processes; 0 prepares batches in a thread of this process.
@@ -62,9 +63,9 @@ def train_batches(
     augment_options: further keyword arguments of the augmentation, such as `min_scale`.
 
   Returns:
-    An iterator of dicts: `image` uint8 `[b, h, w, 3]`, `segments` int32 `[b, h, w]` (not with
-    method "none") and `label` int32 `[b]`; with "moco", `image_1`, `segments_1`, `image_2` and
-    `segments_2` instead of the first two. Its `close()` ends the workers.
+    An iterator of dicts: `image` uint8 `[b, h, w, 3]`, `segments` int32 `[b, h, w]` (with
+    methods of the host) and `label` int32 `[b]`; with "moco", `image_1`, `segments_1`, `image_2`
+    and `segments_2` instead of the first two. Its `close()` ends the workers.
 
   Raises:
     UserError: on an unknown augmentation, option or superpixel method, or a batch size that the
@@ -277,9 +278,9 @@ def _evaluation_example(example: Example, *, image_size: int, keep: Sequence[str
 def _segmenter(
   superpixels: Mapping[str, Any],
 ) -> Callable[[UInt8[np.ndarray, "h w 3"]], Int32[np.ndarray, "h w"]] | None:
-  """The function that cuts an image into superpixels; None for the method "none"."""
+  """The function that cuts an image into superpixels; None where the host does not."""
   method = superpixels["method"]
-  if method == "none":
+  if method in ("device", "none"):
     return None
   if method == "grid":
     return functools.partial(grid.segment, num_segments=superpixels["num_segments"])
@@ -290,7 +291,9 @@ def _segmenter(
       bins=superpixels["bins"],
       iterations=superpixels["iterations"],
     )
-  raise UserError(f'Unknown superpixels.method "{method}"; choose "seeds", "grid" or "none".')
+  raise UserError(
+    f'Unknown superpixels.method "{method}"; choose "seeds", "grid", "device" or "none".'
+  )
 
 
 def _add_segments(example: Example, *, segment) -> Example:

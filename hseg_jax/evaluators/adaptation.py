@@ -15,7 +15,7 @@ from hseg_jax.data import corruptions, pipeline, sources
 from hseg_jax.errors import UserError
 from hseg_jax.evaluators import hierarchy
 from hseg_jax.hierarchy import Hierarchy
-from hseg_jax.preprocessing import normalize
+from hseg_jax.preprocessing import add_segments, count_on_device, normalize
 
 MODES = ("episodic", "online")
 
@@ -58,7 +58,7 @@ class Evaluator:
       source: images, perhaps with labels, and perhaps with masks of objects and parts.
       batch_size: of all devices together.
       image_size: side in pixels.
-      superpixels: as `data.pipeline.eval_batches` takes them.
+      superpixels: as `data.pipeline.eval_batches` takes them; "device" makes them here.
       num_workers: processes that prepare batches.
       to_global: puts this host's part of a batch on the devices.
       num_examples: how many images to adapt to, evenly spaced over the source.
@@ -110,6 +110,8 @@ class Evaluator:
       host_count=jax.process_count(),
       keep=("label", *masks),
     )
+    # Always a jitted copy of the batch, so that hosts get back superpixels along with it.
+    self._add_segments = jax.jit(lambda batch: add_segments(batch, count_on_device(superpixels)))
     self._predict = jax.jit(functools.partial(model_hierarchies.forward, model))
     self._adapt = jax.jit(functools.partial(_adapt, self._adapter, mode == "online"))
 
@@ -124,7 +126,7 @@ class Evaluator:
     segmentation = collections.defaultdict(lambda: np.zeros(len(hierarchy.Tally())))
     state = self._adapter.start(variables)
     for host_batch in self._batches():
-      batch = self._to_global(host_batch)
+      batch = self._add_segments(self._to_global(host_batch))
       groups = {
         name: batch[name].reshape(-1, self._group_size, *batch[name].shape[1:])
         for name in ("image", "segments")

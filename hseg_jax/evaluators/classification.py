@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from hseg_jax import metrics
 from hseg_jax.data import pipeline
 from hseg_jax.errors import UserError
-from hseg_jax.preprocessing import normalize
+from hseg_jax.preprocessing import add_segments, count_on_device, normalize
 
 
 class Evaluator:
@@ -33,7 +33,7 @@ class Evaluator:
       source: images with labels.
       batch_size: of all devices together.
       image_size: side in pixels.
-      superpixels: as `data.pipeline.eval_batches` takes them.
+      superpixels: as `data.pipeline.eval_batches` takes them; "device" makes them here.
       num_workers: processes that prepare batches.
       to_global: puts this host's part of a batch on the devices.
 
@@ -62,6 +62,7 @@ class Evaluator:
 
     @jax.jit
     def count(variables, batch):
+      batch = add_segments(batch, count_on_device(superpixels))
       out = model.apply(variables, normalize(batch["image"]), batch.get("segments"), train=False)
       label, valid = batch["label"], batch["valid"]
       losses = metrics.cross_entropy(out.logits, label, 0.0)

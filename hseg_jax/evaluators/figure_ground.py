@@ -52,7 +52,7 @@ class Evaluator:
         class but 0 is figure. Where there is such a map, its pixels of 255 do not count.
       batch_size: of all devices together.
       image_size: side in pixels.
-      superpixels: as `data.pipeline.eval_batches` takes them.
+      superpixels: as `data.pipeline.eval_batches` takes them; "device" makes them here.
       num_workers: processes that prepare batches.
       to_global: puts this host's part of a batch on the devices.
       num_examples: how many images to score, evenly spaced over the source.

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 
 from hseg_jax.data import pipeline, sources
 from hseg_jax.errors import UserError
-from hseg_jax.preprocessing import normalize
+from hseg_jax.preprocessing import add_segments, count_on_device, normalize
 
 Labelled = tuple[np.ndarray, np.ndarray]
 
@@ -88,7 +88,7 @@ class Evaluator:
       train_source: images with labels, of which the bank is made.
       batch_size: of all devices together.
       image_size: side in pixels.
-      superpixels: as `data.pipeline.eval_batches` takes them.
+      superpixels: as `data.pipeline.eval_batches` takes them; "device" makes them here.
       num_workers: processes that prepare batches.
       to_global: puts this host's part of a batch on the devices.
       num_neighbors: k.
@@ -128,6 +128,7 @@ class Evaluator:
 
     @jax.jit
     def features(variables, batch):
+      batch = add_segments(batch, count_on_device(superpixels))
       image = normalize(batch["image"])
       return model.apply(variables, image, batch.get("segments"), train=False).features
 

@@ -12,7 +12,7 @@ from hseg_jax import linear_heads
 from hseg_jax.data import pipeline, sources
 from hseg_jax.errors import UserError
 from hseg_jax.evaluators import knn
-from hseg_jax.preprocessing import normalize
+from hseg_jax.preprocessing import add_segments, count_on_device, normalize
 
 # The reference's augmentation, crop and flip; the share that a crop covers is an option.
 _NO_JITTER = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
@@ -59,7 +59,7 @@ class Evaluator:
       train_source: images with labels, to train heads on and to choose the rate by.
       batch_size: of the images that the model sees at once, on all devices together.
       image_size: side in pixels.
-      superpixels: as `data.pipeline.eval_batches` takes them.
+      superpixels: as `data.pipeline.eval_batches` takes them; "device" makes them here.
       num_workers: processes that prepare batches.
       to_global: puts this host's part of a batch on the devices.
       inputs: what to classify: "features", and for comparison "pixels" and "histograms", which are
@@ -121,6 +121,7 @@ class Evaluator:
 
     @jax.jit
     def features(variables, batch):
+      batch = add_segments(batch, count_on_device(superpixels))
       image = normalize(batch["image"])
       return model.apply(variables, image, batch.get("segments"), train=False).features
 

@@ -17,8 +17,9 @@ from hseg_jax.errors import UserError
 from hseg_jax.evaluators import knn
 from hseg_jax.hierarchy import Hierarchy
 from hseg_jax.model_input import Preparation, resize_labels
-from hseg_jax.preprocessing import normalize
+from hseg_jax.preprocessing import count_on_device, normalize
 from hseg_jax.scoring import semantic
+from hseg_jax.superpixels import device
 
 # A model without superpixels sees the image alone, but something must be prepared.
 _ONE_SEGMENT = {"method": "grid", "num_segments": 1}
@@ -107,6 +108,7 @@ class Evaluator:
     options = superpixels if model.num_segments else _ONE_SEGMENT
     room = max(model.num_segments, 1)
     self._prepare = Preparation(image_size, model.stride, options, room)
+    self._cut = jax.jit(lambda image: device.segment(image, count_on_device(options)))
     self._forward = jax.jit(
       lambda variables, image, segments: forward(model, variables, image, segments)
     )
@@ -167,13 +169,18 @@ class Evaluator:
 
   def _describe(self, variables: Any, image: np.ndarray) -> Described:
     prepared = self._prepare(image)
-    inputs = prepared.image[None], resize_labels(prepared.segments, *prepared.image.shape[:2])[None]
+    segments, size = prepared.segments, prepared.image.shape[:2]
+    if segments is None:
+      segments = jax.device_get(self._cut(jax.device_put(prepared.image[None])))[0]
+    inputs = prepared.image[None], resize_labels(segments, *size)[None]
     found = jax.device_get(self._forward(variables, *jax.device_put(inputs)))
     found = jax.tree.map(lambda values: values[0], found)
     if "tokens" in found:
-      cells, vectors, maps = self._cluster(found["tokens"], *prepared.image.shape[:2])
+      cells, vectors, maps = self._cluster(found["tokens"], *size)
     else:
-      hierarchy = Hierarchy.from_assignments(prepared.segments, **found)
+      # Never larger than the image, or superpixels could vanish when they get its size.
+      shown = map(min, segments.shape, (prepared.height, prepared.width))
+      hierarchy = Hierarchy.from_assignments(resize_labels(segments, *shown), **found)
       cells, vectors = hierarchy.segments, embeddings(hierarchy, self._stages)
       maps = [hierarchy.labels(level) for level in self._levels]
     shape = prepared.height, prepared.width

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from hseg_jax import metrics
 from hseg_jax.models.heads import Projector
-from hseg_jax.preprocessing import normalize
+from hseg_jax.preprocessing import add_segments, normalize
 
 PyTree = Any
 
@@ -64,6 +64,7 @@ class ContrastiveLoss:
   predictor: Projector
   temperature: float
   momentum: Callable[[Any], Any]
+  segments_on_device: int = 0
 
   def init(self, key: jax.Array, batch: PyTree) -> dict[str, PyTree]:
     """Returns `{"params", "batch_stats", "target"}` for batches shaped like `batch`.
@@ -71,6 +72,7 @@ class ContrastiveLoss:
     The target starts as a copy of the online encoder and projector.
     """
     keys = jax.random.split(key, 3)
+    batch = add_segments(batch, self.segments_on_device)
     image = normalize(batch["image_1"])
     encoder, variables = self.model.init_with_output(
       keys[0], image, batch.get("segments_1"), train=False
@@ -145,6 +147,7 @@ class ContrastiveLoss:
     Returns:
       The embeddings and the state with new statistics and the new target.
     """
+    batch = add_segments(batch, self.segments_on_device)
     views = [(batch[f"image_{i}"], batch.get(f"segments_{i}")) for i in (1, 2)]
     keys = jax.random.split(rng, 4)
     stats = state.batch_stats
@@ -176,7 +179,7 @@ class ContrastiveLoss:
       params: `{"encoder", "projector", "predictor"}`.
       state: the `TrainState`; its `step`, `batch_stats` and `target` are read.
       batch: `image_1`, `image_2` uint8 `[b, h, w, 3]`; `segments_1`, `segments_2` int32
-        `[b, h, w]` where the model takes them.
+        `[b, h, w]` where the model takes them and the step does not make them.
       rng: for dropout and drop path, this step's own.
     """
     e, new_state = self.embed(params, state, batch, rng)
@@ -196,6 +199,7 @@ def make_loss(
   momentum: float | Callable[[Any], Any],
   projection_dim: int,
   hidden_dim: int,
+  segments_on_device: int = 0,
 ) -> ContrastiveLoss:
   """The contrastive objective of a model.
 
@@ -205,6 +209,8 @@ def make_loss(
     momentum: how much of the target stays at each step: a number, or a schedule of the step.
     projection_dim: e, width of the space in which views are compared.
     hidden_dim: width of the MLPs.
+    segments_on_device: the most superpixels to make of an image; 0 if batches have `segments_1`
+      and `segments_2`.
 
   Raises:
     ValueError: the model has a head, which nothing would train.
@@ -217,4 +223,5 @@ def make_loss(
     predictor=Projector(hidden_dim, projection_dim, num_layers=2, dtype=model.dtype),
     temperature=temperature,
     momentum=momentum if callable(momentum) else lambda step: momentum,
+    segments_on_device=segments_on_device,
   )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hseg_jax import metrics
-from hseg_jax.preprocessing import normalize
+from hseg_jax.preprocessing import add_segments, normalize
 
 PyTree = Any
 
@@ -19,9 +19,11 @@ class SupervisedLoss:
 
   model: Any
   label_smoothing: float
+  segments_on_device: int = 0
 
   def init(self, key: jax.Array, batch: PyTree) -> dict[str, PyTree]:
     """Returns `{"params", "batch_stats", "target"}` for batches shaped like `batch`."""
+    batch = add_segments(batch, self.segments_on_device)
     image = normalize(batch["image"])
     variables = self.model.init(key, image, batch.get("segments"), train=False)
     return {
@@ -50,10 +52,12 @@ class SupervisedLoss:
     Args:
       params: of the model.
       state: the `TrainState`; its `batch_stats` are read.
-      batch: `image` uint8 `[b, h, w, 3]`, `segments` int32 `[b, h, w]` where the model takes them,
-        `label` int32 `[b]`, and optionally `valid` bool `[b]`, False for examples to leave out.
+      batch: `image` uint8 `[b, h, w, 3]`, `segments` int32 `[b, h, w]` where the model takes them
+        and the step does not make them, `label` int32 `[b]`, and optionally `valid` bool `[b]`,
+        False for examples to leave out.
       rng: for dropout and drop path, this step's own.
     """
+    batch = add_segments(batch, self.segments_on_device)
     out, updated = self.model.apply(
       self.model_variables(params, state.batch_stats),
       normalize(batch["image"]),
@@ -70,11 +74,12 @@ class SupervisedLoss:
     return metrics.masked_mean(losses, valid), (new_state, {"top1": top1})
 
 
-def make_loss(model: Any, *, label_smoothing: float) -> SupervisedLoss:
+def make_loss(model: Any, *, label_smoothing: float, segments_on_device: int = 0) -> SupervisedLoss:
   """The supervised objective of a model.
 
   Args:
     model: a model with a head, `logits [b, c]`.
     label_smoothing: share of a label's mass that is spread evenly over all classes, in [0, 1).
+    segments_on_device: the most superpixels to make of an image; 0 if batches have `segments`.
   """
-  return SupervisedLoss(model, label_smoothing)
+  return SupervisedLoss(model, label_smoothing, segments_on_device)
