@@ -216,9 +216,7 @@ def _forward(
   """Arguments of `Hierarchy.from_assignments`, for each image of a batch."""
   out = model.apply(variables, normalize(image), segments, train=False)
   found: dict[str, Any] = {
-    "assignments": tuple(
-      jnp.where(level.mask, level.assignment.argmax(axis=-1), -1) for level in out.levels
-    ),
+    "assignments": tuple(level.groups for level in out.levels),
     "features": (*(level.tokens for level in out.levels), out.levels[-1].centroids),
     "image_features": out.features,
   }

@@ -39,17 +39,13 @@ def each(weights):
   return np.broadcast_to(np.eye(weights.shape[-1], dtype=bool), weights.shape)
 
 
-@functools.partial(jax.jit, static_argnames="kind")
-def lengths(weights, starts, kind):
-  previous = graphs.path_trees(weights, starts, kind)
-  length, root = graphs.path_lengths(weights, previous, kind)
-  return jnp.where(jnp.take_along_axis(starts, root, axis=-1), length, jnp.inf)
+lengths = jax.jit(graphs.path_lengths, static_argnames="kind")
 
 
 @functools.partial(jax.jit, static_argnames="kind")
 def roots(weights, starts, kind):
   previous = graphs.path_trees(weights, starts, kind)
-  return graphs.path_lengths(weights, previous, kind)[1]
+  return graphs.follow(previous, jnp.zeros(previous.shape), kind)[0]
 
 
 def all_pairs(weights, kind):
@@ -118,6 +114,50 @@ def test_gradients_are_those_of_the_edges_on_the_path(kind):
   np.testing.assert_allclose((gradient * step).sum(), slope, rtol=2e-2)
 
 
+@pytest.mark.parametrize("weights", [grids(6), sparse_graphs()], ids=["grids", "parts"])
+def test_minimax_edges_are_the_longest_of_all_pairs(weights):
+  n = weights.shape[-1]
+  weights = np.where(np.eye(n, dtype=bool), 0, weights)
+  edges = np.asarray(jax.jit(graphs.minimax_edges)(weights))
+  found = jax.jit(graphs.edge_weights)(weights, edges)
+  np.testing.assert_array_equal(found, [all_pairs(one, "minimax") for one in weights])
+
+
+def linkage(weights, borders, mask, num_groups):
+  """The definition in plain loops."""
+  groups = [{i} for i in np.flatnonzero(mask)]
+  while len(groups) > num_groups:
+    best = np.inf, None
+    for i, first in enumerate(groups):
+      for second in groups[i + 1 :]:
+        block = np.ix_(sorted(first), sorted(second))
+        if borders[block].any():
+          mean = np.average(np.where(borders[block] > 0, weights[block], 0), weights=borders[block])
+          best = min(best, (mean, (first, second)), key=lambda item: item[0])
+    if best[1] is None:
+      break
+    first, second = best[1]
+    groups.remove(second)
+    first |= second
+  labels = np.full(len(mask), -1)
+  for number, group in enumerate(sorted(groups, key=min)):
+    labels[list(group)] = number
+  return labels
+
+
+@pytest.mark.parametrize("num_groups", [1, 4, 20])
+def test_average_linkage_merges_by_the_mean_along_borders(num_groups):
+  weights = np.concatenate([grids(4), sparse_graphs(n=16, degree=3.0)])
+  rng = np.random.default_rng(7)
+  length = np.triu(rng.integers(1, 9, weights.shape))
+  borders = np.where(np.isinf(weights), 0, length + np.swapaxes(length, 1, 2)).astype(np.float32)
+  mask = rng.random(weights.shape[:2]) < 0.8
+  merge = jax.jit(graphs.average_linkage, static_argnames="num_groups")
+  found = merge(weights, borders, mask, num_groups)
+  expected = [linkage(*one, num_groups) for one in zip(weights, borders, mask, strict=True)]
+  np.testing.assert_array_equal(found, expected)
+
+
 def test_runs_under_vmap():
   weights = np.stack([grids(4, seed) for seed in range(3)])
   starts = np.broadcast_to(each(weights), weights.shape)
@@ -126,34 +166,18 @@ def test_runs_under_vmap():
   np.testing.assert_array_equal(got, expected)
 
 
-def test_borders_are_counted_and_their_contrast_summed():
-  rng = np.random.default_rng(0)
-  labels = rng.integers(-1, 8, (3, 9, 11))  # -1 and 7 belong to no segment
-  image = rng.normal(size=(3, 9, 11, 2)).astype(np.float32)
-  length, contrast = graphs.borders(jnp.asarray(labels), jnp.asarray(image), 7)
+def test_borders_are_counted():
+  labels = np.random.default_rng(0).integers(-1, 8, (3, 9, 11))  # -1 and 7 belong to no segment
   outside = np.where((labels < 0) | (labels > 6), 7, labels)
-  for i in range(3):
-    np.testing.assert_array_equal(length[i], border_lengths(outside[i], 8)[:7, :7])
-  expected = np.zeros((7, 7))
-  for (y, x), first in np.ndenumerate(labels[0]):
-    for v, u in ((y + 1, x), (y, x + 1)):
-      if (
-        v < 9
-        and u < 11
-        and first != labels[0, v, u]
-        and {first, labels[0, v, u]}.isdisjoint({-1, 7})
-      ):
-        step = np.linalg.norm(image[0, y, x] - image[0, v, u])
-        expected[first, labels[0, v, u]] += step
-        expected[labels[0, v, u], first] += step
-  np.testing.assert_allclose(contrast[0], expected, rtol=1e-5)
+  expected = [border_lengths(one, 8)[:7, :7] for one in outside]
+  np.testing.assert_array_equal(graphs.border_lengths(jnp.asarray(labels), 7), expected)
 
 
 def test_merged_borders_are_those_of_the_merged_map():
   labels = np.random.default_rng(1).integers(0, 9, (2, 8, 8))
   groups = np.array([[0, 1, 2, 3, 0, 1, 2, 3, -1], [3, 3, 3, 0, 0, 0, 1, 1, 1]])
-  length, _ = graphs.borders(jnp.asarray(labels), jnp.zeros((2, 8, 8, 1)), 9)
-  merged = graphs.merge(length, jnp.asarray(groups), 4)
+  borders = graphs.border_lengths(jnp.asarray(labels), 9)
+  merged = graphs.merge(borders, jnp.asarray(groups), 4)
   for i in range(2):
     union = groups[i][labels[i]]
     expected = border_lengths(np.where(union < 0, 4, union), 5)[:4, :4]
@@ -165,8 +189,8 @@ def test_lost_segments_follow_the_neighbours_that_hierarchies_give_them():
   labels = rng.integers(0, 12, (4, 6, 6)).repeat(2, 1).repeat(2, 2)
   mask = np.stack([np.isin(np.arange(12), one) & (rng.random(12) < 0.4) for one in labels])
   mask[3] = False
-  length, _ = graphs.borders(jnp.asarray(labels), jnp.zeros((4, 12, 12, 1)), 12)
-  found = np.asarray(graphs.donors(length, jnp.asarray(mask)))
+  borders = graphs.border_lengths(jnp.asarray(labels), 12)
+  found = np.asarray(graphs.donors(borders, jnp.asarray(mask)))
   for i in range(3):
     hierarchy = Hierarchy.from_assignments(labels[i], [np.where(mask[i], np.arange(12), -1)])
     present = np.unique(labels[i])

@@ -243,9 +243,7 @@ def forward(model: Any, variables: Any, batch: Mapping[str, jax.Array]) -> dict[
   out = model.apply(variables, normalize(batch["image"]), batch.get("segments"), train=False)
   found: dict[str, Any] = {}
   if out.levels:
-    found["assignments"] = tuple(
-      jnp.where(level.mask, level.assignment.argmax(axis=-1), -1) for level in out.levels
-    )
+    found["assignments"] = tuple(level.groups for level in out.levels)
   else:
     found["tokens"] = out.tokens.astype(jnp.float32)
   if model.num_classes and out.logits.ndim == 2:

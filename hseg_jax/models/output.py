@@ -1,5 +1,6 @@
 """What every model returns: all intermediates that the science needs, not only the logits."""
 
+import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
@@ -11,13 +12,16 @@ class Level(struct.PyTreeNode):
     tokens: after the stage's last block, before any norm; zero where `mask` is False.
     mask: True for tokens that stand for a segment with pixels. NOTE(reference): its padding masks
       are True for the others.
-    logits: 5 times the cosine of token and cluster centre, in [-5, 5], finite everywhere.
+    logits: 5 times the cosine of token and cluster centre, in [-5, 5]; with the assignment "path" a
+      negative multiple of their distance, at most 0.001. Finite everywhere.
     assignment: softmax of `logits` over valid clusters; rows of valid tokens sum to one, the
       others are zero.
     sampled: index of the token that farthest-point sampling picked for each cluster; -1 for
       surplus clusters.
     cluster_mask: True for clusters that have a pick. It is the next level's `mask`.
     centroids: the pooled tokens; zero where `cluster_mask` is False.
+    lengths: of the edges between tokens that touch, infinite between others; None unless the
+      assignment is "path".
   """
 
   tokens: Float[Array, "b n d"]
@@ -27,6 +31,12 @@ class Level(struct.PyTreeNode):
   sampled: Int[Array, "b k"]
   cluster_mask: Bool[Array, "b k"]
   centroids: Float[Array, "b k d"]
+  lengths: Float[Array, "b n n"] | None = None
+
+  @property
+  def groups(self) -> Int[Array, "b n"]:
+    """The cluster that each token belongs to most; -1 for invalid tokens."""
+    return jnp.where(self.mask, self.assignment.argmax(axis=-1).astype(jnp.int32), -1)
 
 
 class CastOutput(struct.PyTreeNode):

@@ -15,39 +15,28 @@ from hseg_jax.models.segments import segment_sum
 PATHS = ("shortest", "minimax")
 
 
-def borders(
-  labels: Int[Array, "b h w"], image: Float[Array, "b h w c"], num_segments: int
-) -> tuple[Float[Array, "b n n"], Float[Array, "b n n"]]:
-  """Length of the border that each two segments share, and the contrast of the image across it.
+def border_lengths(labels: Int[Array, "b h w"], num_segments: int) -> Float[Array, "b n n"]:
+  """Length of the border that each two segments share: the pairs of 4-neighbours across it.
 
   Args:
     labels: segment of each pixel; ids outside [0, num_segments) belong to no segment.
-    image: of the same size, any number of channels.
     num_segments: n.
 
   Returns:
-    The pairs of 4-neighbours across each border, and the sum over them of the Euclidean distance
-    of the two pixels' colours. Symmetric, zero on the diagonal.
+    Whole numbers, symmetric, zero on the diagonal.
   """
-  total = 0
-  for axis in (1, 2):
-    size = labels.shape[axis]
-    first, second = (
-      tuple(jax.lax.slice_in_dim(x, start, stop, axis=axis) for x in (labels, image))
-      for start, stop in ((0, size - 1), (1, size))
-    )
-    low, high = jnp.minimum(first[0], second[0]), jnp.maximum(first[0], second[0])
+  pairs = []
+  for first, second in ((labels[:, :-1], labels[:, 1:]), (labels[..., :-1], labels[..., 1:])):
+    low, high = jnp.minimum(first, second), jnp.maximum(first, second)
     crosses = (low >= 0) & (low < high) & (high < num_segments)
-    pair = jnp.where(crosses, low * num_segments + high, -1).reshape(len(labels), -1)
-    contrast = jnp.sqrt(jnp.maximum(((first[1] - second[1]) ** 2).sum(-1), 1e-12))
-    found = jnp.stack([jnp.ones_like(contrast), contrast], axis=-1).reshape(*pair.shape, 2)
-    total += segment_sum(found, pair, num_segments**2)
-  total = total.reshape(-1, num_segments, num_segments, 2)
-  total += jnp.swapaxes(total, 1, 2)
-  return total[..., 0], total[..., 1]
+    pairs.append(jnp.where(crosses, low * num_segments + high, -1).reshape(len(labels), -1))
+  pairs = jnp.concatenate(pairs, axis=1)
+  counts = segment_sum(jnp.ones(pairs.shape, jnp.float32), pairs, num_segments**2)
+  counts = counts.reshape(-1, num_segments, num_segments)
+  return counts + jnp.swapaxes(counts, 1, 2)
 
 
-def donors(lengths: Float[Array, "b n n"], mask: Bool[Array, "b n"]) -> Int[Array, "b n"]:
+def donors(borders: Float[Array, "b n n"], mask: Bool[Array, "b n"]) -> Int[Array, "b n"]:
   """The valid segment that speaks for each: itself, or where it lost its token a neighbour's.
 
   A lost segment takes what the neighbour with the longest shared border has, among those that have
@@ -59,7 +48,7 @@ def donors(lengths: Float[Array, "b n n"], mask: Bool[Array, "b n"]) -> Int[Arra
 
   def reach(state):
     found, _ = state
-    shared = jnp.where((found >= 0)[:, None], lengths, 0)
+    shared = jnp.where((found >= 0)[:, None], borders, 0)
     reached = (found < 0) & (shared > 0).any(-1)
     heir = jnp.take_along_axis(found, shared.argmax(-1), axis=1)
     return jnp.where(reached, heir, found), reached.any()
@@ -69,15 +58,13 @@ def donors(lengths: Float[Array, "b n n"], mask: Bool[Array, "b n"]) -> Int[Arra
 
 
 def merge(
-  table: Float[Array, "b n n"], groups: Int[Array, "b n"], num_groups: int
+  borders: Float[Array, "b n n"], groups: Int[Array, "b n"], num_groups: int
 ) -> Float[Array, "b k k"]:
-  """The table of the groups' sums, P^T A P, with a diagonal of zero; ids outside drop out.
-
-  Of borders, it gives those of the unions of segments; two unions touch where it is above zero.
-  """
-  member = jax.nn.one_hot(groups, num_groups, dtype=table.dtype)
+  """The borders of unions of segments, P^T A P, with a diagonal of zero: two unions touch where it
+  is above zero. Segments whose group is outside [0, num_groups) drop out."""
+  member = jax.nn.one_hot(groups, num_groups, dtype=borders.dtype)
   highest = jax.lax.Precision.HIGHEST
-  merged = jnp.einsum("bnk,bnm,bml->bkl", member, table, member, precision=highest)
+  merged = jnp.einsum("bnk,bnm,bml->bkl", member, borders, member, precision=highest)
   return jnp.where(jnp.eye(num_groups, dtype=bool)[None], 0, merged)
 
 
@@ -120,25 +107,139 @@ def path_trees(
   return previous
 
 
-def path_lengths(
-  weights: Float[Array, "b n n"], previous: Int[Array, "b m n"], kind: str
-) -> tuple[Float[Array, "b m n"], Int[Array, "b m n"]]:
-  """Length of the path from each node back to the start of its tree, and that start.
+def follow(
+  previous: Int[Array, "b m n"], length: Float[Array, "b m n"], kind: str
+) -> tuple[Int[Array, "b m n"], Float[Array, "b m n"]]:
+  """Where the path of each node starts, and its length, from its last step and that step's length.
 
-  Differentiable in `weights`; log2(n) rounds, each of which doubles the steps taken.
-
-  Args:
-    weights: of the edges; finite along the paths.
-    previous: as `path_trees` gives it.
-    kind: one of `PATHS`; of "minimax", the longest edge.
+  log2(n) rounds, each of which doubles the steps taken; differentiable in `length`.
   """
-  num_nodes = weights.shape[-1]
-  nodes = jnp.arange(num_nodes)[None, None]
-  edges = (previous * num_nodes + nodes).reshape(len(previous), -1)
-  length = jnp.take_along_axis(weights.reshape(len(weights), -1), edges, axis=1)
-  length = jnp.where(previous == nodes, 0, length.reshape(previous.shape))
-  for _ in range(int(np.ceil(np.log2(max(num_nodes, 2))))):
+  for _ in range(int(np.ceil(np.log2(max(previous.shape[-1], 2))))):
     beyond = jnp.take_along_axis(length, previous, axis=-1)
     length = length + beyond if kind == "shortest" else jnp.maximum(length, beyond)
     previous = jnp.take_along_axis(previous, previous, axis=-1)
-  return length, previous
+  return previous, length
+
+
+def path_lengths(
+  weights: Float[Array, "b n n"], starts: Bool[Array, "b m n"], kind: str
+) -> Float[Array, "b m n"]:
+  """How far the best path to each node is from the nearest node of a set, for many sets at once.
+
+  Args and rounds are those of `path_trees`; differentiable in `weights`. Infinite where no path
+  leads.
+  """
+  previous = path_trees(weights, starts, kind)
+  nodes = jnp.arange(weights.shape[-1])[None, None]
+  steps = (previous * weights.shape[-1] + nodes).reshape(len(weights), -1)
+  step = jnp.take_along_axis(weights.reshape(len(weights), -1), steps, axis=1)
+  step = jnp.where(previous == nodes, 0, step.reshape(previous.shape))
+  root, length = follow(previous, step, kind)
+  return jnp.where(jnp.take_along_axis(starts, root, axis=-1), length, jnp.inf)
+
+
+def minimax_edges(weights: Float[Array, "b n n"]) -> Int[Array, "b n n"]:
+  """The longest edge on the minimax path between each two nodes, for all pairs in n rounds.
+
+  Prim's algorithm: a node that joins the tree meets all others through the node it joins at. Where
+  there is no path, an edge of infinite weight. Ties as in `path_trees`. Not differentiable, but
+  the weight of the edge, as `edge_weights` reads it, is the minimax distance, and is so.
+
+  Args:
+    weights: of the edges, not negative; zero on the diagonal, infinite where there is none.
+
+  Returns:
+    Edges (i, j) as i n + j, symmetric up to the direction.
+  """
+  weights = jax.lax.stop_gradient(weights)
+  num_nodes = weights.shape[-1]
+  nodes, bound = jnp.arange(num_nodes), jnp.finfo(weights.dtype).max
+
+  def all_pairs(weights):
+    def settle(state, _):
+      offer, before, is_open, longest, edges = state
+      # Bounded, so that nodes beyond every path take their turn as well.
+      new = jnp.where(is_open, jnp.minimum(offer, bound), jnp.inf).argmin()
+      via = before[new]
+      step = weights[via, new]
+      row = jnp.maximum(longest[via], step)
+      # Of nodes still open nothing is known: they fill in their own rows and columns.
+      known = jnp.where(longest[via] > step, edges[via], via * num_nodes + new)
+      known = jnp.where(nodes == new, new * num_nodes + new, known)
+      row = jnp.where(nodes == new, 0, row)
+      longest = longest.at[new].set(row).at[:, new].set(row)
+      edges = edges.at[new].set(known).at[:, new].set(known)
+      is_open &= nodes != new
+      better = is_open & (weights[new] < offer)
+      offer = jnp.where(better, weights[new], offer)
+      return (offer, jnp.where(better, new, before), is_open, longest, edges), None
+
+    offer = jnp.full(num_nodes, jnp.inf, weights.dtype)
+    longest = jnp.zeros_like(weights)
+    state = (offer, nodes * 0, nodes >= 0, longest, jnp.zeros(weights.shape, nodes.dtype))
+    (_, _, _, _, edges), _ = jax.lax.scan(settle, state, length=num_nodes)
+    return edges
+
+  return jax.vmap(all_pairs)(weights)
+
+
+def edge_weights(weights: Float[Array, "b n n"], edges: Int[Array, "b *m"]) -> Float[Array, "b *m"]:
+  """The weights of edges (i, j), given as i n + j."""
+  flat = weights.reshape(len(weights), -1)
+  found = jnp.take_along_axis(flat, edges.reshape(len(edges), -1), axis=1)
+  return found.reshape(edges.shape)
+
+
+def average_linkage(
+  weights: Float[Array, "b n n"],
+  borders: Float[Array, "b n n"],
+  mask: Bool[Array, "b n"],
+  num_groups: int,
+) -> Int[Array, "b n"]:
+  """Merges touching nodes until `num_groups` are left, the pair with the lowest mean weight first.
+
+  The mean of two unions runs over the border between them, so it never falls as they grow, and
+  every union hangs together. Ties go to the lowest ids. Not differentiable.
+
+  Args:
+    weights: of the edges.
+    borders: length of the border of each two nodes, symmetric; nodes touch where it is above zero.
+    mask: True for nodes that take part.
+    num_groups: k; more are left where nothing touches any more, fewer where there were no more.
+
+  Returns:
+    The group of each node, numbered by the lowest node in each; -1 for nodes that take no part.
+  """
+  num_nodes = weights.shape[-1]
+  nodes = jnp.arange(num_nodes)
+  linked = mask[:, None] & mask[:, :, None] & (borders > 0)
+  borders = jnp.where(linked, borders, 0)
+  sums = jnp.where(linked, jax.lax.stop_gradient(weights), 0) * borders
+
+  def join(sums, borders, count):
+    def step(state, _):
+      means, sums, borders, union, count = state
+      pair = means.argmin()
+      first, second = jnp.divmod(pair, num_nodes)  # the table is symmetric: first < second
+      go = (count > num_groups) & jnp.isfinite(means.ravel()[pair])
+      others = (nodes != first) & (nodes != second)
+
+      def put(table, new, gone):
+        for index, row in ((first, jnp.where(others, new, gone)), (second, gone)):
+          row = jnp.where(go, row, table[index])
+          table = table.at[index].set(row).at[:, index].set(row)
+        return table
+
+      total, length = sums[first] + sums[second], borders[first] + borders[second]
+      mean = jnp.where(length > 0, total / jnp.maximum(length, 1e-9), jnp.inf)
+      state = put(means, mean, jnp.inf), put(sums, total, 0.0), put(borders, length, 0.0)
+      return (*state, jnp.where(go & (union == second), first, union), count - go), None
+
+    means = jnp.where(borders > 0, sums / jnp.maximum(borders, 1e-9), jnp.inf)
+    state = means, sums, borders, nodes, count
+    return jax.lax.scan(step, state, length=max(num_nodes - num_groups, 0))[0][3]
+
+  union = jax.vmap(join)(sums, borders, mask.sum(-1))
+  is_lowest = mask & (union == nodes[None])
+  rank = jnp.cumsum(is_lowest, axis=-1) - 1
+  return jnp.where(mask, jnp.take_along_axis(rank, union, axis=-1), -1)
