@@ -107,6 +107,7 @@ def _segmenter(arguments: argparse.Namespace) -> Any:
     size=arguments.size,
     num_segments=arguments.num_segments,
     num_clusters=arguments.num_clusters,
+    assignment=arguments.assignment,
   )
 
 
@@ -219,6 +220,11 @@ def _add_images(sub: argparse.ArgumentParser, out: str) -> None:
   sub.add_argument("--num-segments", type=int, metavar="N", help="the most superpixels of an image")
   sub.add_argument(
     "--num-clusters", type=_counts, metavar="A,B,C,D", help="the most regions of each level"
+  )
+  sub.add_argument(
+    "--assignment",
+    choices=("cosine", "path"),
+    help="how regions form: cosine as published, path so that each hangs together",
   )
   sub.add_argument("--batch-size", type=int, default=16, metavar="N", help="images seen at once")
   sub.add_argument("--force", action="store_true", help="overwrite")

@@ -14,6 +14,7 @@ from hseg_jax import files
 from hseg_jax.errors import UserError
 from hseg_jax.experiment import Experiment
 from hseg_jax.interop import exported
+from hseg_jax.models import may_lack
 from hseg_jax.settings import Settings
 from hseg_jax.training import checkpoint, sharding
 from hseg_jax.training import workdir as workdirs
@@ -104,6 +105,8 @@ def _check_variables(variables: Variables, experiment: Experiment) -> None:
   }
   found, wanted = shapes(variables), shapes(wanted)
   for name in sorted(found.keys() | wanted.keys()):
+    if may_lack(name) and not (name in found and name in wanted):
+      continue
     if found.get(name) != wanted.get(name):
       raise UserError(
         f"The weights do not fit the config's model: {name} has shape "

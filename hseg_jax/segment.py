@@ -16,8 +16,11 @@ from hseg_jax import create_model, images
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
 from hseg_jax.interop import exported, hub, torch_weights
+from hseg_jax.label_maps import fill_unsegmented
 from hseg_jax.model_input import SUPERPIXELS, Preparation, Prepared, resize_labels
+from hseg_jax.models import may_lack
 from hseg_jax.preprocessing import normalize
+from hseg_jax.region_graph import border_lengths
 
 MAX_BATCH = 16
 
@@ -74,6 +77,7 @@ class Segmenter:
     self.prepare = Preparation(self.size, model.stride, superpixels, room)
     self._variables = jax.device_put(dict(variables))
     self._forward = jax.jit(functools.partial(_forward, model.clone(num_segments=room)))
+    self._room = room if model.assignment == "path" else None
     self._compiled = collections.defaultdict(set)  # working size -> batch sizes
 
   @classmethod
@@ -100,6 +104,7 @@ class Segmenter:
     size: int | None = None,
     num_segments: int | None = None,
     num_clusters: Sequence[int] | None = None,
+    assignment: str | None = None,
   ) -> "Segmenter":
     """Reads a weights folder; what is not given is as in training.
 
@@ -108,6 +113,8 @@ class Segmenter:
       size: short side of what the model sees, in pixels.
       num_segments: the most superpixels there may be; raise it along with `size`.
       num_clusters: the most regions there may be at each further level.
+      assignment: "cosine" as published, or "path", with which regions hang together; either may be
+        put upon weights that were trained with the other.
 
     Raises:
       UserError: the folder is missing, damaged or of another kind, or an option does not suit.
@@ -127,6 +134,8 @@ class Segmenter:
       superpixels["num_segments"] = num_segments
     if num_clusters is not None:
       fields["num_clusters"] = tuple(num_clusters)
+    if assignment is not None:
+      fields["assignment"] = assignment
     model = create_model(**fields)
     _check_weights(folder, flat, model)
     return cls(
@@ -192,8 +201,13 @@ class Segmenter:
     enough = [count for count in self._compiled[size] if count >= len(batch)]
     count = min(enough, default=1 << (len(batch) - 1).bit_length())
     self._compiled[size].add(count)
+    inputs = [pixels, labels]
+    if self._room is not None:
+      # Of the superpixels as they are: once shrunk, thin ones part neighbours or let others meet.
+      filled = (fill_unsegmented(each.segments, self._room) for each in batch)
+      inputs.append(np.stack([border_lengths(each, self._room) for each in filled]))
     rows = np.arange(count) % len(batch)
-    out = jax.device_get(self._forward(self._variables, pixels[rows], labels[rows]))
+    out = jax.device_get(self._forward(self._variables, *(each[rows] for each in inputs)))
     return [jax.tree.map(lambda values, i=i: values[i], out) for i in range(len(batch))]
 
   @staticmethod
@@ -212,14 +226,19 @@ def _forward(
   variables: Mapping[str, Any],
   image: UInt8[Array, "b h w 3"],
   segments: Int[Array, "b h w"],
+  borders: Int[Array, "b n n"] | None = None,
 ) -> dict[str, Any]:
   """Arguments of `Hierarchy.from_assignments`, for each image of a batch."""
-  out = model.apply(variables, normalize(image), segments, train=False)
+  if borders is not None:
+    borders = borders.astype(jnp.float32)
+  out = model.apply(variables, normalize(image), segments, train=False, borders=borders)
   found: dict[str, Any] = {
     "assignments": tuple(level.groups for level in out.levels),
     "features": (*(level.tokens for level in out.levels), out.levels[-1].centroids),
     "image_features": out.features,
   }
+  if model.assignment == "path":
+    found["lengths"] = tuple(level.lengths for level in out.levels)
   if model.num_classes and model.head_kind != "projector":
     found["logits"] = out.logits
     if out.logits.ndim == 2:
@@ -234,6 +253,8 @@ def _forward(
 def _check_weights(folder: File, flat: Mapping[str, np.ndarray], model: Any) -> None:
   wanted = torch_weights.shapes_of_model(model)
   for name in sorted(wanted.keys() | flat.keys()):
+    if may_lack(name) and not (name in wanted and name in flat):
+      continue
     found, expected = (
       list(shape) if shape is not None else "absent"
       for shape in (flat[name].shape if name in flat else None, wanted.get(name))

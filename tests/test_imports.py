@@ -10,7 +10,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "hseg_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NO_JAX = ("data", "scoring", "viz", "baselines", "superpixels", "hierarchy", "region_graph")
-NO_JAX += ("files", "images", "inputs", "model_input", "progress", "regions")
+NO_JAX += ("files", "images", "inputs", "label_maps", "model_input", "progress", "regions")
 
 
 def name_of(path):
