@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from hseg_jax.errors import UserError
 from hseg_jax.label_maps import compact, fill_unsegmented, find_donors
-from hseg_jax.region_graph import merge, merge_levels, merge_order
+from hseg_jax.region_graph import meeting_heights, merge, merge_levels, merge_order
 
 # Fields that are stored under their own name, where there are any.
 _OPTIONAL = ("probabilities", "logits", "image_features", "embeddings")
@@ -244,18 +244,28 @@ class Hierarchy:
     """Strength of the boundary between neighbouring pixels, float32 `[2h + 1, 2w + 1]` in [0, 1].
 
     Pixel (i, j) sits at (2i + 1, 2j + 1) with value 0 and the edge to its right-hand neighbour at
-    (2i + 1, 2j + 2): its value is the share of the levels that separate the two. A vertex has the
-    largest value of the edges that meet in it; the frame's own edges are 0, so it adds no
-    boundary. The parts of `boundaries() < (l + 0.5) / num_levels` that hang together, sampled at
-    the pixels, are the connected components of level l.
+    (2i + 1, 2j + 2). A vertex has the largest value of the edges that meet in it; the frame's own
+    edges are 0, so it adds no boundary.
+
+    With `heights` an edge's value is x / (1 + x), x being the height of the union that brings its
+    two pixels together, and no less than those of the unions below it: an ultrametric map, whose
+    values mean the same in every image. Without, it is the share of the levels that separate the
+    two: the parts of `boundaries() < (l + 0.5) / num_levels` that hang together, sampled at the
+    pixels, are the connected components of level l.
     """
     height, width = self.segments.shape
     strength = np.zeros((2 * height + 1, 2 * width + 1), np.float32)
-    for level in range(self.num_levels):
-      labels = self.labels(level)
-      strength[1::2, 2:-1:2] += labels[:, :-1] != labels[:, 1:]
-      strength[2:-1:2, 1::2] += labels[:-1] != labels[1:]
-    strength /= self.num_levels
+    maps, apart, most = [self.segments], np.not_equal, 1
+    if self.heights:
+      table = meeting_heights(self.parents, self.unions, self.heights)
+      table /= 1 + table
+      apart = lambda first, second: table[first, second]
+    else:
+      maps, most = [self.labels(level) for level in range(self.num_levels)], self.num_levels
+    for labels in maps:
+      strength[1::2, 2:-1:2] += apart(labels[:, :-1], labels[:, 1:])
+      strength[2:-1:2, 1::2] += apart(labels[:-1], labels[1:])
+    strength /= most
     across = np.pad(strength[:, 1::2], ((0, 0), (1, 1)))[::2]
     along = np.pad(strength[1::2], ((1, 1), (0, 0)))[:, ::2]
     strength[::2, ::2] = np.max([across[:, :-1], across[:, 1:], along[:-1], along[1:]], axis=0)

@@ -149,6 +149,34 @@ def merge_levels(
   )
 
 
+def meeting_heights(
+  parents: Sequence[Int[np.ndarray, "_"]],
+  unions: Sequence[Int[np.ndarray, "_ 2"]],
+  heights: Sequence[Float[np.ndarray, "_"]],
+) -> Float[np.ndarray, "n n"]:
+  """The height at which each two of the finest regions come together, an ultrametric: that of their
+  union, or of one that made either side of it, if that was higher.
+
+  Args:
+    parents: for each level but the last the region above that holds each region.
+    unions, heights: for each level, as `merge_levels` finds them.
+  """
+  size = len(parents[0]) if parents else len(unions[0]) + 1
+  region, reached = np.arange(size), np.zeros(size, np.float32)
+  table = np.zeros((size, size), np.float32)
+  for level, (pairs, values) in enumerate(zip(unions, heights, strict=True)):
+    union = region.copy()
+    for (kept, absorbed), height in zip(pairs, values, strict=True):
+      first, second = np.flatnonzero(union == kept), np.flatnonzero(union == absorbed)
+      height = max(height, reached[first[0]], reached[second[0]])
+      table[np.ix_(first, second)] = table[np.ix_(second, first)] = height
+      reached[first] = reached[second] = height
+      union[second] = kept
+    if level < len(parents):
+      region = parents[level][region]
+  return table
+
+
 def merge(labels: Int[np.ndarray, "h w"], order: Int[np.ndarray, "m 2"]) -> Int[np.ndarray, "h w"]:
   """Label map after the merges of `merge_order`, numbered by each union's lowest old id."""
   region = np.arange(labels.max() + 1)
