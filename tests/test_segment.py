@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 import hseg_jax
 from hseg_jax import segment
@@ -59,6 +60,28 @@ def assert_equal(one, other):
   for name in ("probabilities", "logits", "image_features"):
     np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-5)
   assert one.embeddings is None and other.embeddings is None
+
+
+def test_along_paths_every_region_is_one_piece(tmp_path):
+  # Weights that were trained without paths, photographs larger than what the model sees, and
+  # superpixels so thin that most touch others there than in the photograph, or vanish.
+  along = segment.Segmenter.from_exported(save(tmp_path / "weights"), assignment="path")
+  images = [photograph(seed, 90, 90) for seed in range(3)]
+  stripes = np.zeros((90, 90), np.int32)
+  for i, start in enumerate((20, 22, 45, 47, 48, 60, 63), start=1):
+    stripes[start:] = i
+    stripes[:40, start:] += 8 * (i == 4)
+  hierarchies = along(images, [stripes, stripes.T, np.rot90(stripes)])
+  for i, hierarchy in enumerate(hierarchies):
+    assert hierarchy.sizes[1:] == (6, 3)
+    for level in range(3):
+      labels = hierarchy.labels(level)
+      assert all(ndimage.label(labels == region)[1] == 1 for region in np.unique(labels)), (
+        i,
+        level,
+      )
+    assert [len(heights) for heights in hierarchy.heights] == [hierarchy.sizes[0] - 6, 3, 2]
+    assert hierarchy.boundaries().max() > 0
 
 
 @pytest.mark.parametrize("size", [(47, 71), (89, 59)])
