@@ -289,6 +289,19 @@ def test_refuses_what_is_no_image(segmenter, image, message):
     segmenter(image)
 
 
+def test_weights_trained_along_paths_may_be_used_without(tmp_path):
+  flat, info = exported.load_exported(save(tmp_path))
+  flat["params/pool_0/path/scale"] = np.float32(0)
+  exported.save(tmp_path, exported.unflatten(flat), info)
+  segment.Segmenter.from_exported(tmp_path)
+  info["model"]["assignment"] = "path"
+  exported.save(
+    tmp_path, exported.unflatten({**flat, "params/pool_0/path/scale": np.ones(2)}), info
+  )
+  with pytest.raises(UserError, match=r"scale has shape \[2\], in the model \[\]"):
+    segment.Segmenter.from_exported(tmp_path)
+
+
 @pytest.mark.parametrize(
   "change, words",
   [
