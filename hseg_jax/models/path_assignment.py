@@ -57,7 +57,7 @@ def make_graph(
   rows = nearest_indices(image.shape[1], labels.shape[1])
   columns = nearest_indices(image.shape[2], labels.shape[2])
   colors, _ = segment_mean(image[:, rows][:, :, columns], labels, num_segments)
-  ids = labels.reshape(len(labels), -1)
+  ids = labels.reshape(labels.shape[0], -1)
   sizes = segment_sum(jnp.ones(ids.shape, jnp.float32), ids, num_segments)
   if borders is None:
     borders = region_graph.border_lengths(labels, num_segments)

@@ -29,7 +29,7 @@ def border_lengths(labels: Int[Array, "b h w"], num_segments: int) -> Float[Arra
   for first, second in ((labels[:, :-1], labels[:, 1:]), (labels[..., :-1], labels[..., 1:])):
     low, high = jnp.minimum(first, second), jnp.maximum(first, second)
     crosses = (low >= 0) & (low < high) & (high < num_segments)
-    pairs.append(jnp.where(crosses, low * num_segments + high, -1).reshape(len(labels), -1))
+    pairs.append(jnp.where(crosses, low * num_segments + high, -1).reshape(labels.shape[0], -1))
   pairs = jnp.concatenate(pairs, axis=1)
   counts = segment_sum(jnp.ones(pairs.shape, jnp.float32), pairs, num_segments**2)
   counts = counts.reshape(-1, num_segments, num_segments)
@@ -131,8 +131,8 @@ def path_lengths(
   """
   previous = path_trees(weights, starts, kind)
   nodes = jnp.arange(weights.shape[-1])[None, None]
-  steps = (previous * weights.shape[-1] + nodes).reshape(len(weights), -1)
-  step = jnp.take_along_axis(weights.reshape(len(weights), -1), steps, axis=1)
+  steps = (previous * weights.shape[-1] + nodes).reshape(weights.shape[0], -1)
+  step = jnp.take_along_axis(weights.reshape(weights.shape[0], -1), steps, axis=1)
   step = jnp.where(previous == nodes, 0, step.reshape(previous.shape))
   root, length = follow(previous, step, kind)
   return jnp.where(jnp.take_along_axis(starts, root, axis=-1), length, jnp.inf)
@@ -185,8 +185,8 @@ def minimax_edges(weights: Float[Array, "b n n"]) -> Int[Array, "b n n"]:
 
 def edge_weights(weights: Float[Array, "b n n"], edges: Int[Array, "b *m"]) -> Float[Array, "b *m"]:
   """The weights of edges (i, j), given as i n + j."""
-  flat = weights.reshape(len(weights), -1)
-  found = jnp.take_along_axis(flat, edges.reshape(len(edges), -1), axis=1)
+  flat = weights.reshape(weights.shape[0], -1)
+  found = jnp.take_along_axis(flat, edges.reshape(edges.shape[0], -1), axis=1)
   return found.reshape(edges.shape)
 
 
