@@ -105,7 +105,8 @@ def as_vit(config: ConfigDict, name: str) -> None:
   """Puts a plain ViT in the place of a CAST, which leaves superpixels and pooling without use."""
   config.model.name = name
   config.model.train_last_pool = config.model.pool_dropout = None
-  config.model.assignment = None
+  config.model.assignment = config.model.path_distance = None
+  config.model.path_seeds = config.model.path_color = None
   config.superpixels.method = "none"
 
 

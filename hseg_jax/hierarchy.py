@@ -71,6 +71,10 @@ class Hierarchy:
     for rows in (self.unions, self.heights):
       if rows and [len(each) for each in rows] != wanted:
         raise ValueError(f"{[len(each) for each in rows]} unions for levels of {sizes} regions")
+    for level, (pairs, size) in enumerate(zip(self.unions, sizes, strict=False)):
+      kept, absorbed = pairs.T
+      if not ((kept >= 0) & (kept < absorbed) & (absorbed < size)).all():
+        raise ValueError(f"the unions of level {level} are no pairs of its {size} regions")
     for name in ("logits", "embeddings"):
       rows = getattr(self, name)
       if rows is not None and rows.ndim == 2 and len(rows) != sizes[0]:

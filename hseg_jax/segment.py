@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from hseg_jax import create_model, images
 from hseg_jax.errors import UserError
@@ -205,7 +205,8 @@ class Segmenter:
     if self._room is not None:
       # Of the superpixels as they are: once shrunk, thin ones part neighbours or let others meet.
       filled = (fill_unsegmented(each.segments, self._room) for each in batch)
-      inputs.append(np.stack([border_lengths(each, self._room) for each in filled]))
+      lengths = [border_lengths(each, self._room).astype(np.float32) for each in filled]
+      inputs.append(np.stack(lengths))
     rows = np.arange(count) % len(batch)
     out = jax.device_get(self._forward(self._variables, *(each[rows] for each in inputs)))
     return [jax.tree.map(lambda values, i=i: values[i], out) for i in range(len(batch))]
@@ -226,11 +227,9 @@ def _forward(
   variables: Mapping[str, Any],
   image: UInt8[Array, "b h w 3"],
   segments: Int[Array, "b h w"],
-  borders: Int[Array, "b n n"] | None = None,
+  borders: Float[Array, "b n n"] | None = None,
 ) -> dict[str, Any]:
   """Arguments of `Hierarchy.from_assignments`, for each image of a batch."""
-  if borders is not None:
-    borders = borders.astype(jnp.float32)
   out = model.apply(variables, normalize(image), segments, train=False, borders=borders)
   found: dict[str, Any] = {
     "assignments": tuple(level.groups for level in out.levels),

@@ -239,6 +239,9 @@ def test_heights_are_kept_in_files(tmp_path):
   with pytest.raises(ValueError, match=r"\[0, 0, 0\] unions for levels of"):
     none = tuple(np.zeros((0, 2), np.int32) for _ in range(3))
     Hierarchy(hierarchy.segments, hierarchy.parents, unions=none)
+  with pytest.raises(ValueError, match="the unions of level 0 are no pairs of its"):
+    swapped = tuple(pairs[:, ::-1] for pairs in hierarchy.unions)
+    Hierarchy(hierarchy.segments, hierarchy.parents, unions=swapped)
 
 
 class Bomb:

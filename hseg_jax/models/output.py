@@ -16,9 +16,9 @@ class Level(struct.PyTreeNode):
       negative multiple of their distance, at most 0.001. Finite everywhere.
     assignment: softmax of `logits` over valid clusters; rows of valid tokens sum to one, the
       others are zero.
-    sampled: index of the token that farthest-point sampling picked for each cluster; -1 for
-      surplus clusters.
-    cluster_mask: True for clusters that have a pick. It is the next level's `mask`.
+    sampled: index of the token that is each cluster's seed, as farthest-point sampling picks them
+      unless the assignment is "path"; -1 for surplus clusters.
+    cluster_mask: True for clusters that have a seed. It is the next level's `mask`.
     centroids: the pooled tokens; zero where `cluster_mask` is False.
     lengths: of the edges between tokens that touch, infinite between others; None unless the
       assignment is "path".

@@ -84,7 +84,8 @@ def path_trees(
     kind: one of `PATHS`.
 
   Returns:
-    The node before each on its path; itself for starts and for nodes that no path reaches.
+    The node before each on its path, for starts itself. Nodes that no path reaches are led back to
+    one that is no start.
   """
   weights = jax.lax.stop_gradient(weights)
   nodes = jnp.arange(weights.shape[-1])[None, None]
@@ -97,7 +98,7 @@ def path_trees(
     row = jax.vmap(lambda table, i: table[i])(weights, nearest[..., 0])
     way = least + row if kind == "shortest" else row
     is_open &= nodes != nearest
-    better = is_open & (way < offer) & jnp.isfinite(least)
+    better = is_open & (way < offer)
     return (jnp.where(better, way, offer), is_open, jnp.where(better, nearest, previous)), None
 
   first = jnp.where(starts, 0.0, jnp.inf).astype(weights.dtype)
