@@ -227,6 +227,14 @@ def test_heights_by_hand():
   np.testing.assert_array_equal(hierarchy.cut(3)[0], [0, 1, 2, 2])
 
 
+def test_a_lost_superpixel_lies_where_its_neighbour_lies():
+  lengths = [np.array([[0, np.inf, 3], [np.inf, 0, np.inf], [3, np.inf, 0]])]
+  assignment = np.array([0, -1, 0])
+  hierarchy = Hierarchy.from_assignments(np.array([[0, 1, 2]]), [assignment], lengths=lengths)
+  assert hierarchy.unions[0].tolist() == [[0, 1], [0, 2]]
+  assert hierarchy.heights[0].tolist() == [0, 3]
+
+
 def test_heights_are_kept_in_files(tmp_path):
   hierarchy = measured_hierarchy(3)
   hierarchy.save(tmp_path / "a.npz")
