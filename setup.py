@@ -50,6 +50,7 @@ setuptools.setup(
     "gpu": ["jax[cuda12]>=0.10"],
     "tpu": ["jax[tpu]>=0.10"],
     "torch": ["torch>=2.6"],  # reads .pth files for hseg import-torch
+    "clip": ["open_clip_torch>=3.0"],  # labels segments by text in the part_whole evaluator
     "hub": ["huggingface_hub>=1.0"],  # weights from and to the Hugging Face hub
     "dev": [
       "pytest>=8",

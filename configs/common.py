@@ -4,6 +4,8 @@
 `--config configs/x.py:smoke` shrinks the experiment to two steps.
 """
 
+import importlib
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -47,10 +49,12 @@ def base() -> ConfigDict:
   c.model.path_color = placeholder(bool)  # whether colours count in a path's length
 
   c.data = ConfigDict()
-  c.data.source = "partworld"  # or "folder" (root/split/class/image), "tfds"
+  # Or "folder" (root/split/class/image), "tfds", and without classes "masks" (root/images and
+  # root/masks) and "part_imagenet" (root/images and root/annotations).
+  c.data.source = "partworld"
   c.data.name = ""  # of the TFDS data set
   c.data.root = ""  # the image tree, or TFDS's data_dir ("": its default)
-  c.data.train_split = "train"
+  c.data.train_split = "train"  # "tfds" and "masks" take slices, such as "all[:200]"
   c.data.val_split = "val"
   c.data.num_train = placeholder(int)  # how many examples to train on; None: all
   c.data.num_val = placeholder(int)  # how many examples to evaluate on; None: all
@@ -110,6 +114,30 @@ def as_vit(config: ConfigDict, name: str) -> None:
   config.superpixels.method = "none"
 
 
+def evaluation_of(experiment: str) -> ConfigDict:
+  """The config of an experiment, without its evaluators, for a file that lists others.
+
+  Args:
+    experiment: name of a file beside this one.
+
+  Raises:
+    ValueError: no experiment is named.
+  """
+  if not experiment:
+    raise ValueError("name the experiment behind a colon, such as FILE.py:cast_tiny_folder")
+  config = importlib.import_module(f"configs.{experiment}").get_config()
+  config.evaluators = ConfigDict()
+  config.evaluators.unlock()
+  return config
+
+
+def use_masks(config: ConfigDict) -> None:
+  """Puts images with masks in the place of an experiment's data."""
+  config.data.source, config.data.name, config.data.root = "masks", "", ""
+  config.data.train_split, config.data.val_split = "train", "val"
+  config.data.num_train = config.data.num_val = None
+
+
 def imagenet_moco(
   config: ConfigDict, *, num_images: int, num_epochs: int, warmup_epochs: int
 ) -> None:
@@ -151,14 +179,86 @@ def knn(*, bank_size: int) -> dict:
   }
 
 
+def linear_probe() -> dict:
+  """Options of the linear probe: the reference's but for a sweep of rates and cached images."""
+  return {
+    "inputs": ("features",),  # and "pixels", "histograms", for comparison
+    # Of a batch of 256 images; tried all at once, and chosen among on held-out training images.
+    "learning_rates": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
+    "num_epochs": 90,
+    "head_batch_size": 256,
+    "num_images": placeholder(int),  # how many training images to take; None: all
+    "held_out": 0.1,  # share of them by which the rate is chosen
+    "num_views": 0,  # random crops of each image to train on; 0: the unaugmented image
+    "min_scale": 0.08,  # smallest share of an image that such a crop covers
+    "standardize": False,  # take out mean and deviation of every feature
+    "seed": 0,
+  }
+
+
+def retrieval() -> dict:
+  """Options of segment retrieval in the protocol of Pascal VOC."""
+  return {
+    "levels": (-1,),  # whose segments are named; -1: the coarsest
+    "num_regions": (32, 16, 8, 4),  # of the k-means of a ViT: the clusters of cast_tiny
+    "stages": (0, 1, 2, 3),  # whose tokens describe a superpixel, if the model embeds none
+    "num_neighbors": 20,
+    "classes": ("label",),  # and "group", "whole", where labels.csv has them
+    "tolerance": 0.0075,  # diagonals between boundaries that still agree; 0: no boundary scores
+    "seed": 0,
+  }
+
+
 def hierarchy() -> dict:
   """Options of the hierarchy evaluator, for data with masks of objects and parts."""
   return {
     "num_examples": 500,
     "num_pictures": 8,
     "num_regions": (32, 16, 8, 4),  # the clusters of cast_tiny
-    "baselines": ("grid", "slic", "ward"),
+    "baselines": ("grid", "slic", "ward"),  # or "seeds", "felzenszwalb"; of a ViT "spectral"
     "tolerance": 1.5,  # pixels between boundaries that still agree
+    "seed": 0,
+  }
+
+
+def adaptation() -> dict:
+  """Options of the test-time adaptation evaluator: each image alone, the norms' parameters only."""
+  return {
+    "num_examples": 50,
+    "mode": "episodic",  # every group of images from the start, or "online": on from the last
+    "group_size": 1,  # images adapted to at a time
+    "parameters": "norm",  # scales and biases of the normalisations, or "all"
+    "statistics": "running",  # of batch normalisation: training's, or "batch"
+    "optimizer": "sgd",  # or "adamw"
+    "steps": 10,
+    "learning_rate": 1e-3,
+    "corruption": "none",  # or "noise", "blur", "contrast"
+    "severity": 3,  # of the corruption, 1 to 5
+    "seed": 0,  # of the noise
+  }
+
+
+def part_whole() -> dict:
+  """Options of the part-whole evaluator, for data with masks and names of objects and parts."""
+  return {
+    "num_examples": 500,
+    "num_regions": (32, 16, 8, 4),  # of a ViT's k-means; the clusters of cast_tiny
+    "object_level": -1,  # the coarsest; its regions are named as objects
+    "part_level": -2,  # the one below; its regions are named as parts
+    "labellings": ("oracle",),  # and "clip", which wants the extra hseg_jax[clip]
+    "clip_model": "ViT-B-16",  # of open_clip
+    "clip_weights": "openai",  # a tag of open_clip, or a file
+    "tolerance": 1.5,  # pixels between boundaries that still agree
+    "seed": 0,
+  }
+
+
+def figure_ground() -> dict:
+  """Options of the figure-ground evaluator, for data with masks of objects or of classes."""
+  return {
+    "num_examples": 500,
+    "num_regions": (32, 16, 8, 4),  # of a ViT's k-means; the clusters of cast_tiny
+    "share": 0.6,  # of the attention that a mask keeps, as in DINO
     "seed": 0,
   }
 
@@ -188,5 +288,7 @@ def _shrink(config: ConfigDict) -> None:
   config.optimizer.warmup_steps = 1
   if "knn" in config.evaluators:
     config.evaluators.knn.bank_size = 8
+  if "linear_probe" in config.evaluators:
+    config.evaluators.linear_probe.num_images, config.evaluators.linear_probe.num_epochs = 8, 2
   if "hierarchy" in config.evaluators:
     config.evaluators.hierarchy.num_examples, config.evaluators.hierarchy.num_pictures = 4, 1

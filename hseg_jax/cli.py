@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from hseg_jax import score_arguments
 from hseg_jax.config_file import load_config
 from hseg_jax.errors import UserError
 
@@ -73,8 +74,22 @@ def _segment(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
   from hseg_jax import segment_files
 
   del overrides
+  segmenter = _find_method(arguments)
+  if not segmenter.nests:
+    for option in ("regions", "html"):
+      if getattr(arguments, option):
+        raise UserError(f"--{option} is for levels that nest; those of this method do not.")
+    segment_files.segment_flat(
+      segmenter,
+      arguments.images,
+      arguments.out,
+      superpixels=arguments.superpixels,
+      batch_size=arguments.batch_size,
+      force=arguments.force,
+    )
+    return
   segment_files.segment(
-    _segmenter(arguments),
+    segmenter,
     arguments.images,
     arguments.out,
     superpixels=arguments.superpixels,
@@ -99,7 +114,48 @@ def _features(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
   )
 
 
-def _segmenter(arguments: argparse.Namespace) -> Any:
+def _score(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+  from hseg_jax import score
+
+  del overrides
+  score.score(**score_arguments.keywords(arguments))
+
+
+def _compare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+  from hseg_jax import compare
+
+  del overrides
+  compare.compare(
+    arguments.methods,
+    arguments.out,
+    num_resamples=arguments.resamples,
+    seed=arguments.seed,
+    benchmark=arguments.benchmark,
+    ground_truth=arguments.ground_truth,
+    photographs=arguments.images,
+    allow_missing=arguments.allow_missing,
+    force=arguments.force,
+  )
+
+
+def _find_method(arguments: argparse.Namespace) -> Any:
+  """What `hseg segment` segments by: pixels alone, or a model."""
+  from hseg_jax.baselines import image_segmenter, methods
+
+  if arguments.method is None or arguments.method in methods.TOKEN_METHODS:
+    return _segmenter(arguments, method=arguments.method)
+  for name in ("weights", "assignment"):
+    if getattr(arguments, name) is not None:
+      raise UserError(f"--method {arguments.method} uses no model; leave out --{name}.")
+  return image_segmenter.ImageSegmenter(
+    arguments.method,
+    num_regions=arguments.num_clusters,
+    size=arguments.size,
+    num_segments=arguments.num_segments,
+  )
+
+
+def _segmenter(arguments: argparse.Namespace, **options: Any) -> Any:
   from hseg_jax.segment import Segmenter
 
   return Segmenter.from_pretrained(
@@ -108,6 +164,7 @@ def _segmenter(arguments: argparse.Namespace) -> Any:
     num_segments=arguments.num_segments,
     num_clusters=arguments.num_clusters,
     assignment=arguments.assignment,
+    **options,
   )
 
 
@@ -192,15 +249,30 @@ def _parser() -> argparse.ArgumentParser:
 
   segment = command("segment", _segment, "Segment images into hierarchies of regions.")
   _add_images(segment, "gets NAME.npz, NAME.json and NAME.png of every image")
-  segment.add_argument(
-    "--regions", type=int, metavar="K", help="also cut each image into K regions"
-  )
-  segment.add_argument(
-    "--html", action="store_true", help="also write explorer.html, to walk through the regions"
-  )
+  _add_segmentation(segment)
 
   features = command("features", _features, "Write the features of images and their regions.")
   _add_images(features, "gets features.npz")
+
+  score_arguments.add(command("score", _score, "Score predictions of any origin, without a model."))
+
+  compare = command("compare", _compare, "Compare methods on the same images.")
+  compare.add_argument(
+    "methods",
+    nargs="+",
+    metavar="[NAME=]FOLDER",
+    help="reports of hseg score; or predictions, runs or weights, which are scored first",
+  )
+  compare.add_argument("--out", required=True, metavar="DIR", help="gets compare.json and .html")
+  compare.add_argument("--resamples", type=int, default=1000, metavar="N", help="default 1000")
+  compare.add_argument("--seed", type=int, default=0, help="of the resamples")
+  compare.add_argument("--benchmark", metavar="NAME", help="to score by, with its usual options")
+  compare.add_argument("--ground-truth", metavar="PATH", help="to score against")
+  compare.add_argument(
+    "--images", metavar="FOLDER", help="for runs and weights to segment, and to show on the page"
+  )
+  compare.add_argument("--allow-missing", action="store_true", help="compare what all have")
+  compare.add_argument("--force", action="store_true", help="overwrite")
   return parser
 
 
@@ -216,7 +288,9 @@ def _add_images(sub: argparse.ArgumentParser, out: str) -> None:
   sub.add_argument(
     "--superpixels", metavar="DIR", help="label maps NAME.npy, .npz or .png; computed if not given"
   )
-  sub.add_argument("--size", type=int, metavar="N", help="short side of what the model sees")
+  sub.add_argument(
+    "--size", type=int, metavar="N", help="short side of what is segmented, in pixels"
+  )
   sub.add_argument("--num-segments", type=int, metavar="N", help="the most superpixels of an image")
   sub.add_argument(
     "--num-clusters", type=_counts, metavar="A,B,C,D", help="the most regions of each level"
@@ -228,6 +302,19 @@ def _add_images(sub: argparse.ArgumentParser, out: str) -> None:
   )
   sub.add_argument("--batch-size", type=int, default=16, metavar="N", help="images seen at once")
   sub.add_argument("--force", action="store_true", help="overwrite")
+
+
+def _add_segmentation(sub: argparse.ArgumentParser) -> None:
+  sub.add_argument(
+    "--method",
+    metavar="NAME",
+    help="without a model: grid, slic, seeds, ward or felzenszwalb; of the tokens of a plain ViT: "
+    "kmeans or spectral",
+  )
+  sub.add_argument("--regions", type=int, metavar="K", help="also cut each image into K regions")
+  sub.add_argument(
+    "--html", action="store_true", help="also write explorer.html, to walk through the regions"
+  )
 
 
 def _run(argv: Sequence[str]) -> None:

@@ -59,13 +59,16 @@ def evaluate(
   """
   if (workdir is None) == (weights is None):
     raise UserError("Evaluation needs either a workdir or a folder of weights.")
-  experiment = experiments.setup(config if isinstance(config, dict) else config.to_dict())
-  evaluators = experiments.make_evaluators(experiment)
   if workdir is not None:
-    variables, step, _ = load_run(workdir)
+    variables, step, trained = load_run(workdir)
   else:
-    flat, _ = exported.load_exported(weights)
+    flat, trained = exported.load_exported(weights)
     variables, step = exported.unflatten(flat), None
+  settings = config if isinstance(config, dict) else config.to_dict()
+  # Data that the model was not trained on may have masks and no classes: the head stays its own.
+  head = {"num_classes": trained.get("model", {}).get("num_classes")}
+  experiment = experiments.setup({**settings, "model": {**settings["model"], **head}})
+  evaluators = experiments.make_evaluators(experiment)
   _check_variables(variables, experiment)
   files.make_folder(out)  # what cannot be written is better known before the evaluation
   variables = jax.device_put(variables, sharding.replicated(experiment.mesh))

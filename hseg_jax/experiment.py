@@ -85,14 +85,18 @@ def load_sources(settings: Settings) -> tuple[sources.Source, sources.Source]:
 
 
 def resolve(settings: Settings, train_source: sources.Source) -> Settings:
-  """Completes a config with what the data decides: the classes, and the model's head."""
-  head = train_source.num_classes if settings["objective"]["name"] == "supervised" else 0
+  """Completes a config with what the data decides: the classes, and the model's head.
+
+  Where the data have no classes, `settings["model"]` may name the head of a trained model; raises
+  `UserError` where a classifier has neither.
+  """
+  is_classifier = settings["objective"]["name"] == "supervised"
+  head = is_classifier and (train_source.num_classes or settings["model"].get("num_classes"))
+  if is_classifier and not head:
+    raise UserError("The data have no classes of images, which a classifier is trained on.")
   fields = {key: value for key, value in settings["model"].items() if value is not None}
-  resolved = {
-    **settings,
-    "model": {**fields, "num_classes": head},
-    "class_names": list(train_source.class_names),
-  }
+  model = {**fields, "num_classes": int(head)}
+  resolved = {**settings, "model": model, "class_names": list(train_source.class_names)}
   return json.loads(json.dumps(resolved))
 
 

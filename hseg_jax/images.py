@@ -8,7 +8,7 @@ import os
 import pathlib
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Integer, Num, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hseg_jax.errors import UserError
@@ -66,11 +66,12 @@ def decode(file: str | os.PathLike | io.BytesIO, name: str) -> UInt8[np.ndarray,
 
 
 def read_labels(path: str | os.PathLike) -> Integer[np.ndarray, "h w"]:
-  """Reads a label map: any integers, one a pixel; negative = no segment.
+  """Reads a label map: any whole numbers, one a pixel; negative = no segment.
 
   Args:
     path: `.npy`, `.npz` (a single array, or one called "segments", as in a saved hierarchy), or a
-      `.png` of one channel, whose values are the ids; those of a palette are its indices.
+      `.png` of one channel, whose values are the ids; those of a palette are its indices. Whole
+      numbers in floating point and booleans become integers.
 
   Raises:
     UnreadableImage: the file is missing or damaged, or holds no such map.
@@ -87,12 +88,23 @@ def read_labels(path: str | os.PathLike) -> Integer[np.ndarray, "h w"]:
           labels = archive[key]
   except Exception as error:  # a damaged archive raises nearly anything
     raise UnreadableImage(f"Cannot read the label map {path} ({_reason(error)})") from error
-  if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
+  if labels.ndim == 3 and str(path).lower().endswith(".png"):
+    raise UnreadableImage(
+      f"Cannot read the label map {path} (colours; save the ids in one channel of 8 or 16 bits)"
+    )
+  if labels.ndim != 2 or not labels.size or labels.dtype.kind not in "biuf":
     raise UnreadableImage(
       f"Cannot read the label map {path} ({labels.dtype} {list(labels.shape)} instead of integers "
       "[h, w])"
     )
-  return labels
+  if labels.dtype.kind == "f" and not are_whole(labels):
+    raise UnreadableImage(f"Cannot read the label map {path} (its values are no whole numbers)")
+  return labels.astype(np.int64) if labels.dtype.kind in "bf" else labels
+
+
+def are_whole(values: Num[np.ndarray, "*shape"]) -> bool:
+  """Whether all values are whole numbers that can be ids."""
+  return bool((np.abs(values) < 1 << 62).all() and (values == np.round(values)).all())
 
 
 def _reason(error: Exception) -> str:

@@ -33,6 +33,12 @@ def cross_entropy(
   return -(1.0 - label_smoothing) * own - label_smoothing * jnp.mean(log_p, axis=-1)
 
 
+def entropy(logits: Float[Array, "*b c"]) -> Float[Array, "*b"]:
+  """Entropy of the classes' probabilities, in nats; finite whatever the logits."""
+  log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+  return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+
+
 def confusion_matrix(
   prediction: Int[Array, " n"], label: Int[Array, " n"], valid: Bool[Array, " n"], num_classes: int
 ) -> Int[Array, "c c"]:

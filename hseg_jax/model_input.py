@@ -15,7 +15,7 @@ SUPERPIXELS = {"method": "seeds", "bins": 5, "iterations": 15}  # the reference'
 
 _SIDES_PER_OCTAVE = 8  # long sides that images between 1:1 and 1:2 are resized to
 _MAX_ASPECT = 4  # of what a model sees; its positions were never trained on anything longer
-_MAX_PIXELS = 4_000_000  # of the image that superpixels are computed on; they take a second there
+MAX_PIXELS = 4_000_000  # of the image that superpixels are computed on; they take a second there
 
 
 class Prepared(NamedTuple):
@@ -24,13 +24,13 @@ class Prepared(NamedTuple):
   Attributes:
     image: RGB at the size at which the model sees it.
     segments: superpixel of every pixel, ids in [0, room), -1 = none; of the image's size, or of a
-      smaller one at which they were computed.
+      smaller one at which they were computed. None for what sees no superpixels.
     height: of the image itself, in pixels.
     width: likewise.
   """
 
   image: UInt8[np.ndarray, "sh sw 3"]
-  segments: Int32[np.ndarray, "bh bw"]
+  segments: Int32[np.ndarray, "bh bw"] | None
   height: int
   width: int
 
@@ -47,7 +47,7 @@ class Preparation:
     size: short side of what the model sees, in pixels; a multiple of `stride`.
     stride: pixels per cell of the model's stem.
     superpixels: `method` ("seeds" or "grid"), `num_segments`, the most there may be in an image,
-      and for SEEDS `bins` and `iterations`.
+      and for SEEDS `bins` and `iterations`. None for a model that sees none, a plain ViT.
     room: how many superpixels the model can take, at least `num_segments`.
 
   Raises:
@@ -56,18 +56,12 @@ class Preparation:
 
   size: int
   stride: int
-  superpixels: Mapping[str, Any]
+  superpixels: Mapping[str, Any] | None
   room: int
 
   def __post_init__(self):
-    method, count = self.superpixels["method"], self.superpixels["num_segments"]
-    if method not in ("seeds", "grid"):
-      raise UserError(
-        f'There are no superpixels by the method "{method}"; choose "seeds" or "grid".'
-      )
-    fewest = seeds.MIN_SEGMENTS if method == "seeds" else 1
-    if count < fewest:
-      raise UserError(f"num_segments={count} is too few for {method} superpixels; give {fewest}.")
+    if self.superpixels is not None:
+      _check_superpixels(**self.superpixels)
     if self.size < 1 or self.size % self.stride:
       raise UserError(
         f"size={self.size} is not a multiple of the stem's stride; choose a multiple of "
@@ -86,10 +80,14 @@ class Preparation:
       UserError: something is no such image, too small for its superpixels, or the label map does
         not suit it.
     """
-    _check_image(image)
+    check_image(image)
     height, width = image.shape[:2]
     size = self.working_size(height, width)
-    if labels is None:
+    if self.superpixels is None:
+      if labels is not None:
+        raise UserError("A plain ViT sees no superpixels; leave them out.")
+      segments = None
+    elif labels is None:
       segments = self._compute_superpixels(image)
     else:
       segments = self._adopt(labels, (height, width), size)
@@ -109,7 +107,7 @@ class Preparation:
     # At the image's own resolution, as regions can have no finer boundaries than their superpixels;
     # the model averages over cells of several pixels either way. Only huge images are shrunk first.
     options = self.superpixels
-    shrink = min((_MAX_PIXELS / (image.shape[0] * image.shape[1])) ** 0.5, 1)
+    shrink = min((MAX_PIXELS / (image.shape[0] * image.shape[1])) ** 0.5, 1)
     image = resize(image, *(max(int(side * shrink), 1) for side in image.shape[:2]))
     if options["method"] == "grid":
       return grid.segment(image, options["num_segments"])
@@ -188,7 +186,8 @@ def resize_labels(
   return labels[rows][:, columns]
 
 
-def _check_image(image: Any) -> None:
+def check_image(image: Any) -> None:
+  """Raises `UserError` where something is no uint8 array `[h, w, 3]` with pixels."""
   if not isinstance(image, np.ndarray):
     raise UserError(
       f"A {type(image).__name__} is no image; give files or uint8 arrays [h, w, 3] in RGB."
@@ -196,4 +195,14 @@ def _check_image(image: Any) -> None:
   if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or image.size == 0:
     raise UserError(
       f"An array of {image.dtype} {list(image.shape)} is no image; give uint8 [h, w, 3] in RGB."
+    )
+
+
+def _check_superpixels(method: str, num_segments: int, **_: Any) -> None:
+  if method not in ("seeds", "grid"):
+    raise UserError(f'There are no superpixels by the method "{method}"; choose "seeds" or "grid".')
+  fewest = seeds.MIN_SEGMENTS if method == "seeds" else 1
+  if num_segments < fewest:
+    raise UserError(
+      f"num_segments={num_segments} is too few for {method} superpixels; give {fewest}."
     )

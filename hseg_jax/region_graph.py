@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int32
 
 
 def border_lengths(labels: Int[np.ndarray, "h w"], num_regions: int) -> Int[np.ndarray, "n n"]:
@@ -184,3 +184,27 @@ def merge(labels: Int[np.ndarray, "h w"], order: Int[np.ndarray, "m 2"]) -> Int[
     region[region == absorbed] = kept
   ranks = np.unique(region, return_inverse=True)[1]
   return ranks.astype(np.int32)[labels]
+
+
+def dissolve_smallest(labels: Int[np.ndarray, "h w"], num_regions: int) -> Int32[np.ndarray, "h w"]:
+  """Leaves at most so many regions: the smallest joins the neighbour of the longest shared border.
+
+  Ties go to the lowest id. The result nests: every region of it is a union of old ones.
+
+  Args:
+    labels: ids without gaps.
+    num_regions: how many regions may be left, 1 or more.
+  """
+  count = int(labels.max()) + 1
+  areas, borders = np.bincount(labels.ravel()).astype(float), border_lengths(labels, count)
+  order = []
+  for _ in range(count - num_regions):
+    smallest = areas.argmin()
+    kept, absorbed = sorted((smallest, borders[smallest].argmax()))
+    order.append((kept, absorbed))
+    areas[kept], areas[absorbed] = areas[kept] + areas[absorbed], np.inf
+    borders[kept] += borders[absorbed]
+    borders[kept, kept] = 0
+    borders[:, kept] = borders[kept]
+    borders[absorbed] = borders[:, absorbed] = 0
+  return merge(labels, np.array(order, np.int64).reshape(-1, 2)).astype(np.int32)

@@ -1,6 +1,7 @@
 """`Segmenter`: a trained model that turns photographs of any size into hierarchies of regions."""
 
 import collections
+import copy
 import dataclasses
 import functools
 import os
@@ -13,22 +14,25 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from hseg_jax import create_model, images
+from hseg_jax.baselines import methods, token_hierarchy
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
 from hseg_jax.interop import exported, hub, torch_weights
 from hseg_jax.label_maps import fill_unsegmented
 from hseg_jax.model_input import SUPERPIXELS, Preparation, Prepared, resize_labels
-from hseg_jax.models import may_lack
 from hseg_jax.preprocessing import normalize
 from hseg_jax.region_graph import border_lengths
 
 MAX_BATCH = 16
+_SEED = 0  # of the clustering of a ViT's tokens
 
 File = str | os.PathLike
 
 
 class Segmenter:
   """Segments images into hierarchies whose levels are the superpixels and those of a model.
+
+  A plain ViT has no levels: its tokens are clustered, and each level is made of clusters.
 
   The model sees each image with its short side at `size` pixels, as `Preparation` says. Superpixels
   are computed on the image as it is, and so is every label map of the result.
@@ -41,7 +45,13 @@ class Segmenter:
     class_names: of the entries of a hierarchy's `probabilities`; empty when unknown.
     size: short side of what the model sees, in pixels.
     prepare: `(image, superpixels or None) -> Prepared`.
+    takes_superpixels: whether it sees any; a plain ViT does not.
+    nests: True, the levels of a hierarchy do.
+    model: with room for all superpixels there may be.
+    variables: of the model.
   """
+
+  nests = True
 
   def __init__(
     self,
@@ -51,33 +61,46 @@ class Segmenter:
     superpixels: Mapping[str, Any] | None = None,
     class_names: Sequence[str] = (),
     size: int | None = None,
+    method: str | None = None,
+    num_regions: Sequence[int] | None = None,
   ):
     """Prepares a model.
 
     Args:
-      model: a model with levels, as `create_model` makes it. More superpixels than it was trained
-        with are fine: no parameter depends on their number.
+      model: a model with levels or a plain ViT, as `create_model` makes it. More superpixels than
+        it was trained with are fine: no parameter depends on their number.
       variables: {"params": ..., "batch_stats": ...}.
       superpixels: `method` ("seeds" or "grid"), `num_segments`, the most there may be in an image,
         and for SEEDS `bins` and `iterations`. What is not given is as in supervised training, with
-        as many superpixels as the model has room for.
+        as many superpixels as the model has room for. A ViT has none.
       class_names: one for each class of the model's head.
       size: short side of what the model sees, in pixels, a multiple of its stride; the model's own
         image size if None.
+      method: of clustering the tokens of a ViT, a name among `methods.TOKEN_METHODS`; k-means if
+        None.
+      num_regions: clusters of each level of a ViT, finest first; (64, 32, 16, 8) if None.
 
     Raises:
-      UserError: the model has no levels, or the options do not suit it.
+      UserError: the model has neither levels nor a grid of tokens, or the options do not suit it.
     """
     self.size = min(model.image_size) if size is None else size
-    defaults = {**SUPERPIXELS, "num_segments": model.num_segments}
-    superpixels = {**defaults, **(superpixels or {})}
-    _check_model(model, class_names)
+    _check_model(model, class_names, method, num_regions)
     self.class_names = tuple(class_names)
-    room = max(model.num_segments, superpixels["num_segments"])
+    self._stride = model.stride
+    self._method, self._num_regions = method or "kmeans", num_regions or methods.NUM_REGIONS
+    self.takes_superpixels, room = bool(model.num_clusters), 0
+    if self.takes_superpixels:
+      defaults = {**SUPERPIXELS, "num_segments": model.num_segments}
+      superpixels = {**defaults, **(superpixels or {})}
+      room = max(model.num_segments, superpixels["num_segments"])
+      model = model.clone(num_segments=room)
+    elif superpixels is not None:
+      raise UserError("A plain ViT has no superpixels; leave their options out.")
     self.prepare = Preparation(self.size, model.stride, superpixels, room)
-    self._variables = jax.device_put(dict(variables))
-    self._forward = jax.jit(functools.partial(_forward, model.clone(num_segments=room)))
-    self._room = room if model.assignment == "path" else None
+    self.model = model
+    self.variables = jax.device_put(dict(variables))
+    self._forward = jax.jit(functools.partial(_forward, model))
+    self._room = room if room and model.assignment == "path" else 0
     self._compiled = collections.defaultdict(set)  # working size -> batch sizes
 
   @classmethod
@@ -105,6 +128,7 @@ class Segmenter:
     num_segments: int | None = None,
     num_clusters: Sequence[int] | None = None,
     assignment: str | None = None,
+    method: str | None = None,
   ) -> "Segmenter":
     """Reads a weights folder; what is not given is as in training.
 
@@ -112,7 +136,8 @@ class Segmenter:
       folder: as `hseg export` writes it.
       size: short side of what the model sees, in pixels.
       num_segments: the most superpixels there may be; raise it along with `size`.
-      num_clusters: the most regions there may be at each further level.
+      num_clusters: the most regions there may be at each further level, at each level of a ViT.
+      method: of clustering the tokens of a ViT, as the class takes it.
       assignment: "cosine" as published, or "path", with which regions hang together; either may be
         put upon weights that were trained with the other.
 
@@ -130,20 +155,24 @@ class Segmenter:
       raise UserError(
         f"{folder}/{exported.INFO} does not describe a model ({error}); export anew."
       ) from error
+    model = create_model(**fields)
     if num_segments is not None:
       superpixels["num_segments"] = num_segments
-    if num_clusters is not None:
+    if num_clusters is not None and model.num_clusters:
       fields["num_clusters"] = tuple(num_clusters)
     if assignment is not None:
       fields["assignment"] = assignment
     model = create_model(**fields)
-    _check_weights(folder, flat, model)
+    torch_weights.check_weights(folder, flat, model)
+    has_none = superpixels["method"] == "none" and num_segments is None
     return cls(
       model,
       exported.unflatten(flat),
-      superpixels=superpixels,
+      superpixels=None if has_none else superpixels,
       class_names=class_names,
       size=trained_size if size is None else size,
+      method=method,
+      num_regions=None if model.num_clusters else num_clusters,
     )
 
   def __call__(
@@ -163,7 +192,8 @@ class Segmenter:
     Returns:
       The hierarchy at the image's own resolution, or a list of them. Features: level l has the
       tokens that stage l compares to make level l + 1, and the last level, which no stage follows,
-      the centroids that made it. Probabilities: of a model with a head for whole images.
+      the centroids that made it; of a ViT, the mean token of each region. Probabilities: of a
+      model with a head for whole images.
 
     Raises:
       UserError: something is no such image, or too small for its superpixels, or a label map does
@@ -177,10 +207,24 @@ class Segmenter:
       raise UserError(f"{len(maps)} label maps were given for {len(image)} images.")
     return self._segment(list(image), maps)
 
+  def inputs(self, image: File | np.ndarray) -> tuple[Float[Array, "1 h w 3"], np.ndarray | None]:
+    """What the model is given for an image, a file or an array: its pixels and its superpixels,
+    None for a plain ViT."""
+    prepared = self.prepare(_decode(image))
+    pixels = normalize(prepared.image[None])
+    if prepared.segments is None:
+      return pixels, None
+    return pixels, resize_labels(prepared.segments, *prepared.image.shape[:2])[None]
+
+  def with_variables(self, variables: Mapping[str, Any]) -> "Segmenter":
+    """The same segmenter with other variables of its model, adapted ones say."""
+    other = copy.copy(self)
+    other.variables = jax.device_put(dict(variables))
+    return other
+
   def _segment(self, sources: Sequence[Any], maps: Sequence[np.ndarray | None]) -> list[Hierarchy]:
     prepared = [
-      self.prepare(images.decode(source, str(source)) if isinstance(source, File) else source, own)
-      for source, own in zip(sources, maps, strict=True)
+      self.prepare(_decode(source), own) for source, own in zip(sources, maps, strict=True)
     ]
     groups = collections.defaultdict(list)
     for i, each in enumerate(prepared):
@@ -196,47 +240,69 @@ class Segmenter:
     """What the model says of each image of a batch, whose `image`s are of one shape."""
     size = batch[0].image.shape[:2]
     pixels = np.stack([each.image for each in batch])
-    labels = np.stack([resize_labels(each.segments, *size) for each in batch])
+    labels = None
+    if batch[0].segments is not None:
+      labels = np.stack([resize_labels(each.segments, *size) for each in batch])
     # A batch is filled up to a size that is compiled already, or to a power of two.
     enough = [count for count in self._compiled[size] if count >= len(batch)]
     count = min(enough, default=1 << (len(batch) - 1).bit_length())
     self._compiled[size].add(count)
-    inputs = [pixels, labels]
-    if self._room is not None:
+    rows = np.arange(count) % len(batch)
+    inputs = [pixels[rows], None if labels is None else labels[rows]]
+    if self._room:
       # Of the superpixels as they are: once shrunk, thin ones part neighbours or let others meet.
       filled = (fill_unsegmented(each.segments, self._room) for each in batch)
       lengths = [border_lengths(each, self._room).astype(np.float32) for each in filled]
-      inputs.append(np.stack(lengths))
-    rows = np.arange(count) % len(batch)
-    out = jax.device_get(self._forward(self._variables, *(each[rows] for each in inputs)))
+      inputs.append(np.stack(lengths)[rows])
+    out = jax.device_get(self._forward(self.variables, *inputs))
     return [jax.tree.map(lambda values, i=i: values[i], out) for i in range(len(batch))]
 
-  @staticmethod
-  def assemble(prepared: Prepared, row: Mapping[str, Any]) -> Hierarchy:
+  def assemble(self, prepared: Prepared, row: Mapping[str, Any]) -> Hierarchy:
     """The hierarchy of an image at its own resolution, from what `predict` found."""
-    hierarchy = Hierarchy.from_assignments(prepared.segments, **row)
+    if "tokens" in row:
+      hierarchy = self._cluster(prepared, **row)
+    else:
+      hierarchy = Hierarchy.from_assignments(prepared.segments, **row)
     # Enlarging last spares the work on huge images; every region keeps a pixel.
     segments = resize_labels(hierarchy.segments, prepared.height, prepared.width)
     if segments is hierarchy.segments:
       return hierarchy
     return dataclasses.replace(hierarchy, segments=segments)
 
+  def _cluster(self, prepared: Prepared, tokens: np.ndarray, **rest: np.ndarray) -> Hierarchy:
+    rows, columns = (side // self._stride for side in prepared.image.shape[:2])
+    hierarchy = token_hierarchy.segment(
+      tokens.reshape(rows, columns, -1),
+      prepared.height,
+      prepared.width,
+      self._num_regions,
+      method=self._method,
+      seed=_SEED,
+    )
+    return dataclasses.replace(hierarchy, **rest)
+
+
+def _decode(source: Any) -> Any:
+  return images.decode(source, str(source)) if isinstance(source, File) else source
+
 
 def _forward(
   model: Any,
   variables: Mapping[str, Any],
   image: UInt8[Array, "b h w 3"],
-  segments: Int[Array, "b h w"],
+  segments: Int[Array, "b h w"] | None,
   borders: Float[Array, "b n n"] | None = None,
 ) -> dict[str, Any]:
-  """Arguments of `Hierarchy.from_assignments`, for each image of a batch."""
-  out = model.apply(variables, normalize(image), segments, train=False, borders=borders)
-  found: dict[str, Any] = {
-    "assignments": tuple(level.groups for level in out.levels),
-    "features": (*(level.tokens for level in out.levels), out.levels[-1].centroids),
-    "image_features": out.features,
-  }
-  if model.assignment == "path":
+  """Arguments of `Hierarchy.from_assignments`, for each image of a batch; or a ViT's `tokens`."""
+  known = {} if borders is None else {"borders": borders}
+  out = model.apply(variables, normalize(image), segments, train=False, **known)
+  found: dict[str, Any] = {"image_features": out.features}
+  if out.levels:
+    found["assignments"] = tuple(level.groups for level in out.levels)
+    found["features"] = (*(level.tokens for level in out.levels), out.levels[-1].centroids)
+  else:
+    found["tokens"] = out.tokens
+  if borders is not None:
     found["lengths"] = tuple(level.lengths for level in out.levels)
   if model.num_classes and model.head_kind != "projector":
     found["logits"] = out.logits
@@ -249,27 +315,25 @@ def _forward(
   )
 
 
-def _check_weights(folder: File, flat: Mapping[str, np.ndarray], model: Any) -> None:
-  wanted = torch_weights.shapes_of_model(model)
-  for name in sorted(wanted.keys() | flat.keys()):
-    if may_lack(name) and not (name in wanted and name in flat):
-      continue
-    found, expected = (
-      list(shape) if shape is not None else "absent"
-      for shape in (flat[name].shape if name in flat else None, wanted.get(name))
-    )
-    if found != expected:
-      raise UserError(
-        f"The weights in {folder} are not those of the model that its {exported.INFO} names: "
-        f"{name} has shape {found}, in the model {expected}; export anew."
-      )
-
-
-def _check_model(model: Any, class_names: Sequence[str]) -> None:
-  if not model.num_clusters:
+def _check_model(
+  model: Any, class_names: Sequence[str], method: str | None, num_regions: Sequence[int] | None
+) -> None:
+  name = type(model).__name__
+  if model.num_segments and not model.num_clusters:
     raise UserError(
-      f"A {type(model).__name__} has no levels to segment by; choose a CAST model, cast_small say."
+      f"A {name} has no levels to segment by, and no grid of tokens; choose a CAST model, "
+      "cast_small say, or a plain ViT."
     )
+  if model.num_clusters and (method is not None or num_regions is not None):
+    raise UserError(
+      f"A {name} has levels of its own; a method and numbers of regions are for a plain ViT."
+    )
+  if method is not None and method not in methods.TOKEN_METHODS:
+    raise UserError(
+      f"A ViT's tokens cannot be clustered by {method!r}; choose among "
+      f"{', '.join(methods.TOKEN_METHODS)}."
+    )
+  methods.check_numbers(num_regions or methods.NUM_REGIONS)
   if class_names and len(class_names) != model.num_classes:
     raise UserError(
       f"{len(class_names)} class names were given for a model of {model.num_classes} classes; "

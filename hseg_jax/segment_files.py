@@ -7,49 +7,37 @@ import collections
 import concurrent.futures
 import errno
 import itertools
-import json
 import logging
 import os
 import pathlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
-from hseg_jax import files, images, inputs, regions
+from hseg_jax import files, image_results, images, inputs
+from hseg_jax.baselines.image_segmenter import ImageSegmenter
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
+from hseg_jax.image_results import Job
 from hseg_jax.inputs import Input
-from hseg_jax.model_input import Prepared, resize
 from hseg_jax.progress import Progress
 from hseg_jax.segment import MAX_BATCH, Segmenter
-from hseg_jax.viz import explorer, panels
-
-ENDINGS = (".npz", ".json", ".png")  # of an image's results
+from hseg_jax.viz import explorer
 
 _MAX_THREADS = 8  # each may hold a huge image
 PAGE = "explorer.html"
 
-_PICTURE = 640  # longest side of an image in a picture, in pixels
-_COPY = 960  # the same on the page, for which a copy of each image is kept
+_COPY = 960  # longest side of the copy that is kept of each image, to draw it, in pixels
 _WAITING = 4  # batches' worth of prepared images that may wait for others of their shape
 
 _log = logging.getLogger(__name__)
 
 
-class Job(NamedTuple):
-  """An image on its way: what it is, a copy small enough to draw, and what the model is to see."""
-
-  input: Input
-  picture: UInt8[np.ndarray, "h w 3"]
-  prepared: Prepared
-
-
 def segment(
-  segmenter: Segmenter,
+  segmenter: Segmenter | ImageSegmenter,
   arguments: Sequence[str | os.PathLike],
   out: str | os.PathLike,
   *,
@@ -67,7 +55,7 @@ def segment(
   takes about 55 KB for one of 481x321 pixels.
 
   Args:
-    segmenter: does the work.
+    segmenter: does the work; its levels nest.
     arguments: files, folders and patterns, as `inputs.find` takes them.
     out: the folder, which is made where there is none.
     superpixels: folder of label maps, as `inputs.with_labels` takes it; computed if None.
@@ -82,20 +70,48 @@ def segment(
   """
   if num_regions is not None and num_regions < 1:
     raise UserError(f"An image cannot be cut into {num_regions} regions; ask for 1 or more.")
-  found = _plan(arguments, superpixels, batch_size)
-  results = [_result(out, each, ending) for each in found for ending in ENDINGS]
+  found = _plan(segmenter, arguments, superpixels, batch_size)
+  results = [
+    image_results.path_of(out, each, ending) for each in found for ending in image_results.ENDINGS
+  ]
   pages = [pathlib.Path(out, PAGE)] if page else []
   _check_results([*results, *pages], found, force)
   files.make_folder(out)
 
   def finish(job: Job, hierarchy: Hierarchy) -> dict[str, Any] | None:
-    said = _write(job, hierarchy, segmenter.class_names, pathlib.Path(out), num_regions)
-    return _pack(job, hierarchy, segmenter.class_names, said) if page else None
+    names = segmenter.class_names
+    said = image_results.write(job, hierarchy, names, pathlib.Path(out), num_regions)
+    return image_results.pack(job, hierarchy, names, said) if page else None
 
   packed, failed = _run(segmenter, found, finish, batch_size)
   if page and packed:
     explorer.write(pathlib.Path(out, PAGE), list(packed.values()))
   _conclude(failed, len(found))
+
+
+def segment_flat(
+  segmenter: ImageSegmenter,
+  arguments: Sequence[str | os.PathLike],
+  out: str | os.PathLike,
+  *,
+  superpixels: str | os.PathLike | None = None,
+  batch_size: int = MAX_BATCH,
+  force: bool = False,
+) -> None:
+  """Writes the label maps of levels that do not nest: `NUMBER/NAME.png`, a folder a level.
+
+  A folder has the number of regions that was asked for as its name. The maps are of the image's
+  own size; their values are regions, 8 bits or 16.
+
+  Takes and raises what `segment` does.
+  """
+  found = _plan(segmenter, arguments, superpixels, batch_size)
+  folders = [pathlib.Path(out, str(number)) for number in segmenter.num_regions]
+  places = lambda each: [image_results.path_of(folder, each, ".png") for folder in folders]
+  _check_results([path for each in found for path in places(each)], found, force)
+  files.make_folder(out)
+  finish = lambda job, maps: image_results.write_maps(maps, places(job.input))
+  _conclude(_run(segmenter, found, finish, batch_size)[1], len(found))
 
 
 def extract_features(
@@ -117,7 +133,7 @@ def extract_features(
 
   Takes and raises what `segment` does. Images that fail are left out.
   """
-  found = _plan(arguments, superpixels, batch_size)
+  found = _plan(segmenter, arguments, superpixels, batch_size)
   path = pathlib.Path(out, "features.npz")
   _check_results([path], found, force)
   files.make_folder(out)
@@ -130,12 +146,12 @@ def extract_features(
   rows, failed = _run(segmenter, found, finish, batch_size)
   if rows:
     with files.whole(path) as partial, open(partial, "wb") as file:
-      np.savez(file, **_table(rows, segmenter.class_names))
+      np.savez(file, **image_results.table(rows, segmenter.class_names))
   _conclude(failed, len(found))
 
 
 def stream(
-  segmenter: Segmenter,
+  segmenter: Segmenter | ImageSegmenter,
   found: Sequence[Input],
   finish: Callable[[Job, Hierarchy], Any],
   batch_size: int,
@@ -201,26 +217,23 @@ def _finished(each: Input, future: concurrent.futures.Future) -> tuple[Input, An
     return each, UserError("Its name is too long for those of its results; shorten it.")
 
 
-def _prepare(segmenter: Segmenter, each: Input) -> Job:
+def _prepare(segmenter: Segmenter | ImageSegmenter, each: Input) -> Job:
   image = images.decode(each.path, str(each.path))
   labels = None if each.labels is None else images.read_labels(each.labels)
-  return Job(each, _shrink(image, _COPY), segmenter.prepare(image, labels))
-
-
-def _shrink(image: UInt8[np.ndarray, "h w 3"], side: int) -> UInt8[np.ndarray, "_ _ 3"]:
-  """A copy whose longer side has so many pixels at most."""
-  shrink = min(side / max(image.shape[:2]), 1)
-  return resize(image, *(max(round(side * shrink), 1) for side in image.shape[:2]))
+  return Job(each, image_results.shrink(image, _COPY), segmenter.prepare(image, labels))
 
 
 def _assemble(
-  segmenter: Segmenter, job: Job, row: dict[str, Any], finish: Callable[[Job, Hierarchy], Any]
+  segmenter: Segmenter | ImageSegmenter,
+  job: Job,
+  row: dict[str, Any],
+  finish: Callable[[Job, Hierarchy], Any],
 ) -> Any:
   return finish(job, segmenter.assemble(job.prepared, row))
 
 
 def _run(
-  segmenter: Segmenter,
+  segmenter: Segmenter | ImageSegmenter,
   found: Sequence[Input],
   finish: Callable[[Job, Hierarchy], Any],
   batch_size: int,
@@ -250,17 +263,21 @@ def _conclude(failed: int, total: int) -> None:
 
 
 def _plan(
-  arguments: Sequence[str | os.PathLike], superpixels: str | os.PathLike | None, batch_size: int
+  segmenter: Segmenter | ImageSegmenter,
+  arguments: Sequence[str | os.PathLike],
+  superpixels: str | os.PathLike | None,
+  batch_size: int,
 ) -> list[Input]:
   """Finds the inputs of a command."""
   if batch_size < 1:
     raise UserError(f"A batch cannot have {batch_size} images; ask for 1 or more.")
+  if superpixels is not None and not segmenter.takes_superpixels:
+    raise UserError(
+      "Superpixels of your own are for models with levels, and for the method ward on images of "
+      "their own size; leave out --superpixels, or else --size."
+    )
   found = inputs.find(arguments)
   return found if superpixels is None else inputs.with_labels(found, superpixels)
-
-
-def _result(out: str | os.PathLike, each: Input, ending: str) -> pathlib.Path:
-  return pathlib.Path(out, each.name + ending)
 
 
 def _check_results(results: Sequence[pathlib.Path], found: Sequence[Input], force: bool) -> None:
@@ -271,60 +288,3 @@ def _check_results(results: Sequence[pathlib.Path], found: Sequence[Input], forc
       raise UserError(f"A result would take the place of {path}; give another folder.")
     if os.path.exists(path) and not force:  # a name may be too long to ask pathlib
       raise UserError(f"{path} exists; give another folder or --force.")
-
-
-def _write(
-  job: Job,
-  hierarchy: Hierarchy,
-  class_names: Sequence[str],
-  out: pathlib.Path,
-  num_regions: int | None,
-) -> dict[str, Any]:
-  """Writes the results of one image; returns what the json says."""
-  said = {"image": str(job.input.path), **regions.describe(hierarchy, class_names, num_regions)}
-  title = ""
-  if "classes" in said:
-    best = said["classes"][0]
-    name = str(best.get("name", best["id"])).split(",")[0]  # of synonyms the first
-    title = f"{name} {best['probability']:.0%}"
-  drawn = hierarchy if num_regions is None else regions.insert_cut(hierarchy, num_regions)
-  picture = Image.fromarray(panels.panel(_shrink(job.picture, _PICTURE), drawn, title=title))
-  npz, text, png = (_result(out, job.input, ending) for ending in ENDINGS)
-  with files.whole(npz) as partial:
-    hierarchy.save(partial)
-  with files.whole(text) as partial:
-    partial.write_text(json.dumps(said) + "\n", encoding="utf-8")
-  with files.whole(png) as partial:
-    picture.save(partial, format="png")
-  return said
-
-
-def _pack(
-  job: Job, hierarchy: Hierarchy, class_names: Sequence[str], said: dict[str, Any]
-) -> dict[str, Any]:
-  """An image for the page."""
-  classes = [
-    [str(region["class"].get("name", region["class"]["id"])) for region in level]
-    for level in said["levels"]
-    if "class" in level[0]
-  ]
-  entry = explorer.Entry(job.input.name, job.picture, hierarchy, class_names, classes)
-  return explorer.pack(entry)
-
-
-def _table(rows: dict[str, dict[str, Any]], class_names: Sequence[str]) -> dict[str, np.ndarray]:
-  """The arrays of `features.npz`."""
-  found = list(rows.values())
-  table = {
-    "names": np.array(list(rows)),
-    "image_features": np.stack([row["image_features"] for row in found]),
-  }
-  if found[0]["probabilities"] is not None:
-    table["probabilities"] = np.stack([row["probabilities"] for row in found])
-    if class_names:
-      table["class_names"] = np.array(class_names)
-  for level in range(len(found[0]["features"])):
-    features = [row["features"][level] for row in found]
-    table[f"features_{level}"] = np.concatenate(features)
-    table[f"image_{level}"] = np.repeat(np.arange(len(found)), [len(each) for each in features])
-  return table

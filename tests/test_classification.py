@@ -80,6 +80,12 @@ def test_a_model_without_a_head_is_refused(monkeypatch):
     run(Numbers(9, offset=0), 4)
 
 
+def test_images_without_classes_are_refused(monkeypatch):
+  monkeypatch.setattr(Numbers, "class_names", ())
+  with pytest.raises(UserError, match="needs images with classes"):
+    run(Numbers(9, offset=0), 4)
+
+
 def test_it_runs_on_partworld():
   found = run(PartWorld("val", size=32, num_examples=6), 4)
   assert 0 <= found["val/top1"] <= found["val/top5"] <= 1

@@ -17,7 +17,18 @@ from hseg_jax.training import checkpoint, sharding
 from hseg_jax.training import state as states
 
 FOLDER = pathlib.Path(__file__).parent.parent / "configs"
-CONFIGS = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("common", "__init__"))
+# Evaluations of what other configs train.
+EVALUATIONS = (
+  "adaptation",
+  "figure_ground",
+  "hierarchy",
+  "linear_probe",
+  "part_whole",
+  "retrieval",
+)
+CONFIGS = sorted(
+  p.stem for p in FOLDER.glob("*.py") if p.stem not in ("common", "__init__", *EVALUATIONS)
+)
 FULL_SIZE = [name for name in CONFIGS if "_small_" in name]
 
 
@@ -69,6 +80,18 @@ def test_every_config_says_what_it_is_for():
       "\\ ", ""
     ), name
     assert "Must reach:" in header and "Cost:" in header, name
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_evaluations_change_nothing_of_the_model(name):
+  module = importlib.import_module(f"configs.{name}")
+  assert f"hseg evaluate --config configs/{name}.py:EXPERIMENT" in module.__doc__
+  config, trained = module.get_config("vit_conv_tiny_folder"), load("vit_conv_tiny_folder")
+  assert name in config.evaluators and "classification" not in config.evaluators
+  for part in ("model", "superpixels", "objective", "optimizer"):
+    assert config[part].to_dict() == trained[part].to_dict()
+  with pytest.raises(ValueError, match="name the experiment"):
+    module.get_config()
 
 
 def test_ratios_follow_overrides():

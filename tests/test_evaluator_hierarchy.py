@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hseg_jax import create_model
-from hseg_jax.baselines import kmeans, slic
+from hseg_jax.baselines import kmeans, methods, slic, spectral
 from hseg_jax.data.partworld import PartWorld
 from hseg_jax.errors import UserError
 from hseg_jax.evaluators import hierarchy
@@ -65,7 +65,7 @@ def make(model, source, **options):
     num_examples=6,
     num_pictures=2,
     num_regions=(8, 4),
-    baselines=("grid", "slic", "ward"),
+    baselines=("grid", "slic", "ward", "felzenszwalb"),
     tolerance=1.0,
     seed=0,
   )
@@ -128,7 +128,7 @@ def test_a_mesh_may_order_the_examples_as_it_likes(source):
 
 def test_baselines_are_scored_at_the_same_numbers_of_regions(source):
   values = dict(make(ModuloCast(), source).run({"logits": jnp.arange(16.0)}))
-  for name in ("grid", "slic", "ward"):
+  for name in ("grid", "slic", "ward", "felzenszwalb"):
     for count in (8, 4):
       assert values[f"val/hierarchy/{name}/{count}/regions"] == count
     assert (
@@ -143,27 +143,30 @@ def test_baselines_are_scored_at_the_same_numbers_of_regions(source):
 
 def test_baselines_are_scored_once(source, monkeypatch):
   calls = []
-  grid = hierarchy.BASELINES["grid"]
-  monkeypatch.setitem(hierarchy.BASELINES, "grid", lambda *a: calls.append(1) or grid(*a))
+  grid = methods.METHODS["grid"]
+  count = grid._replace(segment=lambda *a: calls.append(1) or grid.segment(*a))
+  monkeypatch.setitem(methods.METHODS, "grid", count)
   evaluator = make(ModuloCast(), source, baselines=("grid",))
   first, second = (dict(evaluator.run({"logits": jnp.arange(16.0)})) for _ in range(2))
   assert first == second and len(calls) == 8  # six images and the padding of two
 
 
-def test_a_vit_is_scored_by_kmeans_of_its_tokens(source):
-  evaluator = make(PixelVit(), source, superpixels={"method": "none"}, baselines=())
+@pytest.mark.parametrize("name, cluster", [("kmeans", kmeans), ("spectral", spectral)])
+def test_a_vit_is_scored_by_clusters_of_its_tokens(source, name, cluster):
+  baselines = () if name == "kmeans" else (name,)
+  evaluator = make(PixelVit(), source, superpixels={"method": "none"}, baselines=baselines)
   values = dict(evaluator.run({}))
-  assert {name.split("/")[2] for name in values} == {"kmeans"}
+  assert {each.split("/")[2] for each in values} == {"kmeans", name}
   expected = []
   for i in range(6):
     image = (source[i]["image"] / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     tokens = np.round(8 * image.reshape(4, 8, 4, 8, 3).mean((1, 3))) / 8
-    maps = kmeans.segment(tokens.astype(np.float32), (SIZE, SIZE), (8, 4), seed=0)
+    maps = cluster.segment(tokens.astype(np.float32), (SIZE, SIZE), (8, 4), seed=0)
     expected.append([bsds.covering(source[i]["parts"], labels) for labels in maps])
   for column, count in enumerate((8, 4)):
-    value = values[f"val/hierarchy/kmeans/{count}/covering"]
+    value = values[f"val/hierarchy/{name}/{count}/covering"]
     assert value == pytest.approx(np.mean(expected, axis=0)[column], abs=1e-6)
-  assert values["val/hierarchy/kmeans/best/covering"] >= value
+  assert values[f"val/hierarchy/{name}/best/covering"] >= value
 
 
 def test_keeps_examples_and_draws_them(source):
@@ -180,15 +183,33 @@ def test_keeps_examples_and_draws_them(source):
   assert all(picture.dtype == np.uint8 and picture.ndim == 3 for picture in figures.values())
 
 
+def test_images_need_no_class(source):
+  class Unnamed:
+    class_names = ()
+
+    def __len__(self):
+      return 2
+
+    def __getitem__(self, i):
+      return {**source[i], "label": -1}
+
+  evaluator = make(ModuloCast(), Unnamed(), baselines=(), num_examples=2)
+  dict(evaluator.run({"logits": jnp.arange(16.0)}))
+  assert [(e.label, e.prediction) for e in evaluator.examples] == [("", "")] * 2
+
+
 def test_refuses_what_it_cannot_score(source):
   with pytest.raises(UserError, match="no object and no parts"):
     make(ModuloCast(), [{"image": source[0]["image"], "label": 0}])
   for numbers in ((4, 8), (8, 8), (8, 0), ()):
     with pytest.raises(UserError, match="finest first"):
       make(ModuloCast(), source, num_regions=numbers)
-  with pytest.raises(UserError, match="'turbo'"):
-    make(ModuloCast(), source, baselines=("turbo",))
-  with pytest.raises(UserError, match="superpixels.method"):
+  for name in ("turbo", "spectral"):  # the latter without tokens
+    with pytest.raises(UserError, match=f"no baseline '{name}'"):
+      make(ModuloCast(), source, baselines=(name,))
+  with pytest.raises(UserError, match="'seeds' makes no fewer than 10"):
+    make(ModuloCast(), source, baselines=("seeds",))
+  with pytest.raises(UserError, match="merges superpixels"):
     make(PixelVit(), source, superpixels={"method": "none"}, baselines=("ward",))
   with pytest.raises(UserError, match="Tome"):
     make(create_model("tome_small"), source)

@@ -11,6 +11,7 @@ import tiny_run
 
 import hseg_jax
 from hseg_jax import experiment
+from hseg_jax.data import sources
 from hseg_jax.errors import UserError
 
 
@@ -22,6 +23,25 @@ def test_the_data_decides_the_head():
   supervised = experiment.setup(settings())
   assert supervised.model.num_classes == 16 == len(supervised.settings["class_names"])
   assert experiment.setup(settings("contrastive")).model.num_classes == 0
+
+
+def test_a_trained_head_counts_where_the_data_have_no_classes():
+  class Examples(list):
+    class_names = ()
+
+  plain, classes = (sources.Source(Examples([{}]), max_bad_images=0) for _ in range(2))
+  classes.num_classes, classes.class_names = 2, ("a", "b")
+
+  def head(objective, data, **fields):
+    given = settings(objective)
+    given["model"] |= fields
+    return experiment.resolve(given, data)["model"]["num_classes"]
+
+  assert head("supervised", plain, num_classes=7) == 7
+  assert head("contrastive", plain) == head("contrastive", plain, num_classes=7) == 0
+  assert head("supervised", classes, num_classes=7) == 2
+  with pytest.raises(UserError, match="no classes of images"):
+    head("supervised", plain)
 
 
 def test_the_length_is_given_in_steps_or_in_epochs():

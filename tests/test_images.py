@@ -134,10 +134,18 @@ def test_label_maps_of_every_kind(tmp_path):
   palette.putpalette([9] * 768)  # what colours the ids have means nothing
   palette.save(tmp_path / "c.png")
   np.testing.assert_array_equal(images.read_labels(tmp_path / "c.png"), labels)
+  np.save(tmp_path / "d.npy", labels * -1.0)
+  np.testing.assert_array_equal(images.read_labels(tmp_path / "d.npy"), -labels)
+  Image.fromarray(labels > 3).save(tmp_path / "d.png")
+  np.testing.assert_array_equal(images.read_labels(tmp_path / "d.png"), labels > 3)
+  for name in ("d.npy", "d.png"):
+    assert images.read_labels(tmp_path / name).dtype == np.int64
 
 
 def test_what_is_no_label_map_is_named(tmp_path):
-  np.save(tmp_path / "float.npy", np.zeros((2, 2)))
+  np.save(tmp_path / "half.npy", np.full((2, 2), 0.5))
+  np.save(tmp_path / "nan.npy", np.full((2, 2), np.nan))
+  np.save(tmp_path / "none.npy", np.zeros((0, 2), int))
   np.save(tmp_path / "cube.npy", np.zeros((2, 2, 2), int))
   np.save(tmp_path / "code.npy", np.array([[print]], object), allow_pickle=True)
   np.savez(tmp_path / "two.npz", a=np.zeros((2, 2), int), b=np.zeros((2, 2), int))
@@ -149,6 +157,8 @@ def test_what_is_no_label_map_is_named(tmp_path):
     with pytest.raises(images.UnreadableImage, match=f"label map .*{path.name}") as error:
       images.read_labels(path)
     assert "allow_pickle" not in str(error.value)
+  with pytest.raises(images.UnreadableImage, match="one channel of 8 or 16 bits"):
+    images.read_labels(tmp_path / "colours.png")
 
 
 def test_folders_list_their_images_in_order(tmp_path):

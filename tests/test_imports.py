@@ -10,7 +10,8 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "hseg_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NO_JAX = ("data", "scoring", "viz", "baselines", "superpixels", "hierarchy", "region_graph")
-NO_JAX += ("files", "images", "inputs", "label_maps", "model_input", "progress", "regions")
+NO_JAX += ("files", "images", "inputs", "label_maps", "model_input", "processes", "progress")
+NO_JAX += ("regions", "benchmarks", "score", "score_arguments", "reports", "compare", "vocabulary")
 
 
 def name_of(path):
@@ -47,6 +48,7 @@ def test_each_third_party_seam_is_one_file():
   }
   assert files_importing("safetensors") == {"interop/exported.py"}
   assert files_importing("huggingface_hub") == {"interop/hub.py"}
+  assert files_importing("open_clip") == {"interop/image_text.py"}
   assert files_importing("jax.export") == {"interop/stablehlo.py"}
 
 

@@ -122,6 +122,13 @@ def test_an_unknown_input_is_refused():
     make(inputs=("edges",))
 
 
+def test_images_without_classes_are_refused():
+  source = sources.Source(Colours(3), max_bad_images=0)
+  source.num_classes = 0
+  with pytest.raises(UserError, match="needs images with classes"):
+    make(source=source)
+
+
 @pytest.mark.parametrize("options", [{"num_neighbors": 0}, {"temperature": 0.0}])
 def test_impossible_numbers_are_refused(options):
   with pytest.raises(UserError, match="must be positive"):

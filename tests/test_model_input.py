@@ -41,7 +41,7 @@ def test_elongated_images_are_squeezed(size):
 
 
 def test_superpixels_of_huge_images_come_from_a_smaller_one(monkeypatch):
-  monkeypatch.setattr(model_input, "_MAX_PIXELS", 60 * 80)
+  monkeypatch.setattr(model_input, "MAX_PIXELS", 60 * 80)
   prepared = PLAIN(image(240, 320))
   assert (prepared.height, prepared.width) == (240, 320)
   np.testing.assert_array_equal(prepared.segments, grid.segment(image(60, 80), 20))

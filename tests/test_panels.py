@@ -115,3 +115,17 @@ def test_a_hierarchy_shows_its_levels_in_a_notebook(hierarchy):
   picture = np.asarray(Image.open(io.BytesIO(hierarchy._repr_png_())))
   np.testing.assert_array_equal(picture, panels.level_panel(hierarchy))
   assert repr(hierarchy) == "Hierarchy(12x12 pixels, 16 > 4 > 2 regions)"
+
+
+def test_maps_are_painted_by_their_ids():
+  small = panels.paint(np.array([[0, 0, 5, 5]] * 4 + [[-1, -1, 5, 5]] * 4), 32)
+  assert small.shape == (32, 16, 3)
+  first, second, blank = small[8, 4], small[8, 12], small[28, 4]
+  assert (first != second).any() and (blank == 200).all() and (small[8, 7] > 200).all()
+  other = panels.paint(np.array([[5, 9], [5, 9]]), 16)
+  assert (other[8, 4] == second).all()  # an id has one colour in all pictures
+  large = panels.paint(np.kron([[0.0, 1.0]], np.ones((50, 50))), 20)
+  assert large.shape == (10, 20, 3) and large[5, 4].tolist() == [0] * 3
+  assert large[5, 15].tolist() == [255] * 3
+  assert panels.paint(np.eye(2, dtype=bool), 2)[0, 0].tolist() == [255] * 3
+  assert panels.thumbnail(np.zeros((40, 80, 3), np.uint8), 20).shape == (10, 20, 3)

@@ -5,7 +5,14 @@ import pytest
 from scipy.cluster import hierarchy
 from scipy.spatial import distance
 
-from hseg_jax.region_graph import border_lengths, contract, linkage_order, merge, merge_order
+from hseg_jax.region_graph import (
+  border_lengths,
+  contract,
+  dissolve_smallest,
+  linkage_order,
+  merge,
+  merge_order,
+)
 
 
 def test_border_lengths_by_hand():
@@ -34,6 +41,33 @@ def test_a_union_touches_what_its_members_touched():
   order = merge_order(points, np.ones(4, int), chain)
   # 3 is close to 0 and 1 but touches only 2.
   assert order.tolist() == [[0, 1], [2, 3], [0, 2]]
+
+
+def test_the_smallest_region_joins_its_longest_border():
+  labels = np.array([[0, 0, 0, 1], [0, 0, 2, 2], [3, 3, 3, 2]])
+  np.testing.assert_array_equal(dissolve_smallest(labels, 4), labels)
+  # The pixel of 1 has a border of one with 0 and with 2, and the lower id wins; then 3 with three
+  # pixels is as small as 2, and 2 the first.
+  np.testing.assert_array_equal(
+    dissolve_smallest(labels, 3), [[0, 0, 0, 0], [0, 0, 1, 1], [2, 2, 2, 1]]
+  )
+  np.testing.assert_array_equal(
+    dissolve_smallest(labels, 2), [[0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 0]]
+  )
+  assert dissolve_smallest(labels, 1).max() == 0
+  corner = np.array([[0, 1, 2], [0, 2, 2]])
+  np.testing.assert_array_equal(dissolve_smallest(corner, 2), [[0, 1, 1], [0, 1, 1]])
+
+
+def test_dissolving_one_by_one_is_dissolving_at_once():
+  labels = np.unique(np.random.default_rng(0).integers(0, 40, (12, 12)), return_inverse=True)[1]
+  labels = labels.reshape(12, 12)
+  one_by_one = labels
+  for count in range(labels.max(), 4, -1):
+    smallest = np.bincount(one_by_one.ravel()).argmin()
+    neighbour = border_lengths(one_by_one, count + 1)[smallest].argmax()
+    one_by_one = merge(one_by_one, np.array([sorted((smallest, neighbour))]))
+  np.testing.assert_array_equal(dissolve_smallest(labels, 5), one_by_one)
 
 
 def test_linkage_order_is_average_linkage():

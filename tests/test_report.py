@@ -4,7 +4,6 @@ import html
 import html.parser
 import json
 import re
-import xml.etree.ElementTree
 
 import numpy as np
 import pytest
@@ -157,24 +156,3 @@ def test_reads_metrics_in_order_and_the_last_word_counts(workdir):
     "a": [(2, 5.0), (4, 2.0)],
     "b": [(2, 0)],
   }
-
-
-def test_curve_spans_its_frame():
-  svg = xml.etree.ElementTree.fromstring(report.curve([(0, 1.0), (5, float("nan")), (10, 3.0)]))
-  line = svg.find("polyline").get("points").split()
-  assert len(line) == 2 and len(svg.findall("circle")) == 2
-  (x0, y0), (x1, y1) = (map(float, point.split(",")) for point in line)
-  assert 0 < x0 < x1 < 320 and 0 < y1 < y0 < 150
-  for points in ([(0, 2.0)], [(0, 0.0), (1, 0.0)], [(0, float("inf"))], []):
-    xml.etree.ElementTree.fromstring(report.curve(points))
-
-
-@pytest.mark.parametrize(
-  ("low", "high", "expected"),
-  [(0.0, 1.0, [0, 0.2, 0.4, 0.6, 0.8, 1]), (-3.0, 18.0, [0, 5, 10, 15]), (1e-4, 9e-4, None)],
-)
-def test_ticks_are_round_and_inside(low, high, expected):
-  found = report.ticks(low, high)
-  assert 3 <= len(found) <= 7 and low <= found[0] and found[-1] <= high
-  if expected is not None:
-    assert found == pytest.approx(expected)

@@ -45,9 +45,9 @@ def test_predictions_come_back(tmp_path):
   maps = bsds_files.read_segmentations(tmp_path / "1.mat")
   np.testing.assert_array_equal(maps, [LABELS, LABELS])
   Image.fromarray(np.array([[0, 51, 255]], np.uint8)).save(tmp_path / "1.png")
-  np.testing.assert_array_equal(bsds_files.read_boundary_map(tmp_path / "1.png"), [[0, 0.2, 1]])
+  np.testing.assert_array_equal(bsds_files.read_grey(tmp_path / "1.png"), [[0, 0.2, 1]])
   Image.fromarray(np.array([[False, True]])).save(tmp_path / "2.png")
-  np.testing.assert_array_equal(bsds_files.read_boundary_map(tmp_path / "2.png"), [[0, 1]])
+  np.testing.assert_array_equal(bsds_files.read_grey(tmp_path / "2.png"), [[0, 1]])
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_other_files_are_refused(tmp_path):
     bsds_files.read_ground_truth,
     bsds_files.read_contours,
     bsds_files.read_segmentations,
-    bsds_files.read_boundary_map,
+    bsds_files.read_grey,
   )
   (tmp_path / "damaged.mat").write_bytes(b"nothing of the kind" * 20)
   (tmp_path / "new.mat").write_bytes(b"MATLAB 7.3".ljust(124) + b"\x00\x02IM" + b" " * 200)
@@ -111,4 +111,4 @@ def test_other_files_are_refused(tmp_path):
     bsds_files.read_contours(tmp_path / "1.npy")
   Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "colours.png")
   with pytest.raises(UserError, match="RGB"):
-    bsds_files.read_boundary_map(tmp_path / "colours.png")
+    bsds_files.read_grey(tmp_path / "colours.png")

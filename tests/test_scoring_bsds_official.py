@@ -91,7 +91,7 @@ def test_boundaries_of_contour_maps(official, truths):
 
 def test_boundaries_of_boundary_maps(official, truths):
   curves = [
-    bsds_boundaries.count_strength(truth.boundaries, bsds_files.read_boundary_map(path), THRESHOLDS)
+    bsds_boundaries.count_strength(truth.boundaries, bsds_files.read_grey(path), THRESHOLDS)
     for truth, path in zip(truths, paths(official, "png", "png"), strict=True)
   ]
   check_boundaries(official / "test_2", curves, THRESHOLDS)

@@ -155,6 +155,24 @@ def test_files_are_read_upright(segmenter, tmp_path):
     segmenter("none.jpg")
 
 
+def test_other_variables_of_the_same_model(segmenter, tmp_path):
+  path = str(tmp_path / "photo.png")
+  Image.fromarray(photograph(0, 47, 71)).save(path)
+  before = segmenter(path)
+  params = segmenter.variables["params"]
+  head = {**params["head"], "kernel": 3 * params["head"]["kernel"]}
+  variables = {**segmenter.variables, "params": {**params, "head": head}}
+  after = segmenter.with_variables(variables)(path)
+  np.testing.assert_array_equal(after.segments, before.segments)
+  np.testing.assert_allclose(
+    after.logits, 3 * before.logits - 2 * params["head"]["bias"], atol=1e-5
+  )
+  assert_equal(segmenter(path), before)
+  image, labels = segmenter.inputs(path)
+  out = segmenter.model.apply(variables, image, labels, train=False)
+  np.testing.assert_allclose(out.logits[0], after.logits, atol=1e-4)
+
+
 def test_foreign_superpixels_take_the_place_of_seeds(segmenter):
   image = photograph(2, 47, 71)
   labels = superpixels_of(image)
@@ -259,9 +277,11 @@ def test_what_heads_say_of_images_or_superpixels(fields, expected):
   assert found == expected
 
 
-@pytest.mark.parametrize("name", ["vit_conv_tiny", "tome_small"])
-def test_refuses_models_without_levels(name):
-  with pytest.raises(UserError, match="no levels"):
+@pytest.mark.parametrize(
+  "name, words", [("vit_conv_tiny", "has no superpixels"), ("tome_small", "no levels")]
+)
+def test_refuses_superpixels_for_models_without_levels(name, words):
+  with pytest.raises(UserError, match=words):
     segment.Segmenter(hseg_jax.create_model(name), {}, superpixels=SEEDS)
 
 

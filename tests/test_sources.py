@@ -113,7 +113,7 @@ def test_class_names_are_text_whatever_bytes_the_folders_have(tmp_path):
 
 
 def test_unknown_source_is_refused():
-  with pytest.raises(UserError, match='"partworld", "folder" or "tfds"'):
+  with pytest.raises(UserError, match='"partworld", "folder", "masks", "part_imagenet" or "tfds"'):
     load("imagenet")
 
 

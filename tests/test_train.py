@@ -14,7 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_run
+from PIL import Image
 
+from configs import common
 from hseg_jax import evaluate, experiment, export, train
 from hseg_jax.errors import UserError
 from hseg_jax.objectives import supervised
@@ -163,6 +165,7 @@ def test_resume_after_a_kill_is_exact(tmp_path):
 import os, pathlib, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 import tiny_run
+from PIL import Image
 from hseg_jax import experiment, train
 
 original = experiment.train_batches
@@ -202,6 +205,7 @@ def test_sigterm_leads_to_a_saved_step(tmp_path):
 import sys
 sys.path.insert(0, sys.argv[1])
 import tiny_run
+from PIL import Image
 from hseg_jax import train
 
 config = tiny_run.config("supervised", num_steps=100_000, checkpoint__every_steps=50_000)
@@ -300,6 +304,21 @@ def test_init_from_takes_parameters_and_statistics_only(run, weights, objective,
 def test_a_run_of_another_objective_does_not_fit(run, tmp_path):
   with pytest.raises(UserError, match="do not fit the config's model: params/head"):
     evaluate.evaluate(tiny_run.config("contrastive"), workdir=run, out=tmp_path)
+
+
+def test_a_classifier_is_evaluated_on_images_that_have_masks_only(run, tmp_path):
+  for folder, mode in (("images", "RGB"), ("masks", "L")):
+    (tmp_path / folder).mkdir()
+    for i in range(4):
+      Image.new(mode, (32, 32), i % 2).save(tmp_path / folder / f"{i}.png")
+  data = dict(data__source="masks", data__root=str(tmp_path))
+  data |= dict(data__train_split="all[:2]", data__val_split="all[2:]")
+  config = tiny_run.config("supervised", **data).unlock()
+  config.evaluators = {"retrieval": common.retrieval()}
+  found = evaluate.evaluate(config, workdir=run, out=tmp_path / "out")
+  assert found["val/retrieval/kmeans/4/label/oracle_miou"] == 1.0
+  with pytest.raises(UserError, match="needs images with classes"):
+    evaluate.evaluate(tiny_run.config("supervised", **data), workdir=run, out=tmp_path / "out")
 
 
 def test_sigterm_ends_an_evaluation():

@@ -38,10 +38,7 @@ def segment(
     One label map a level, each nested in the one before; ids are contiguous.
   """
   rng = np.random.default_rng(seed)
-  rows, columns, _ = tokens.shape
-  across = np.einsum("wj,ijd->iwd", _bilinear(shape[1], columns), tokens)
-  vectors = np.einsum("hi,iwd->hwd", _bilinear(shape[0], rows), across)
-  vectors = vectors.reshape(shape[0] * shape[1], -1)
+  vectors = upsample(tokens, shape)
   maps, composed = [], np.arange(len(vectors))
   for number in num_regions:
     labels, vectors = _spherical_kmeans(vectors, number, rng, iterations)
@@ -79,7 +76,17 @@ def _prototypes(
   return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
 
 
-def _bilinear(size: int, cells: int) -> Float32[np.ndarray, "size cells"]:
+def upsample(
+  tokens: Float32[np.ndarray, "rows columns d"], shape: tuple[int, int]
+) -> Float32[np.ndarray, "p d"]:
+  """The tokens at every pixel of an image, row by row, interpolated bilinearly."""
+  rows, columns, dim = tokens.shape
+  across = np.einsum("wj,ijd->iwd", bilinear_weights(shape[1], columns), tokens)
+  pixels = np.einsum("hi,iwd->hwd", bilinear_weights(shape[0], rows), across)
+  return pixels.reshape(-1, dim)
+
+
+def bilinear_weights(size: int, cells: int) -> Float32[np.ndarray, "size cells"]:
   """Weights of each cell in each pixel; pixel centres, the border cells reach to the edge."""
   source = np.clip((np.arange(size) + 0.5) * cells / size - 0.5, 0, cells - 1)
   distance = np.abs(source[:, None] - np.arange(cells))

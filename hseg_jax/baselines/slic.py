@@ -5,10 +5,10 @@ implementation is scikit-image's.
 """
 
 import numpy as np
-from jaxtyping import Int, Int32, UInt8
+from jaxtyping import Int32, UInt8
 from skimage import segmentation
 
-from hseg_jax.region_graph import border_lengths, merge
+from hseg_jax.region_graph import dissolve_smallest
 
 
 def segment(
@@ -34,14 +34,4 @@ def segment(
     if labels.max() + 1 >= num_regions or request > image.shape[0] * image.shape[1]:
       break
     request += max(request // 8, 1)
-  return _dissolve_smallest(labels, num_regions)
-
-
-def _dissolve_smallest(
-  labels: Int[np.ndarray, "h w"], num_regions: int
-) -> Int32[np.ndarray, "h w"]:
-  while (count := int(labels.max()) + 1) > num_regions:
-    smallest = np.bincount(labels.ravel()).argmin()
-    neighbour = border_lengths(labels, count)[smallest].argmax()
-    labels = merge(labels, np.array([sorted((smallest, neighbour))]))
-  return labels.astype(np.int32)
+  return dissolve_smallest(labels, num_regions)

@@ -15,6 +15,7 @@ import numpy as np
 from hseg_jax.data.partworld_render import TILE_PERIODS, Light, Materials, Scene, paint, render
 from hseg_jax.data.partworld_shapes import CLASSES, PART_NAMES, Part, pose
 from hseg_jax.errors import UserError
+from hseg_jax.vocabulary import Vocabulary
 
 SPLITS = {"train": 20_000, "val": 2_000, "test": 2_000}
 MIN_SIZE = 32
@@ -49,6 +50,12 @@ class PartWorld:
   class_names = tuple(CLASSES)
   part_names = PART_NAMES
   num_classes = len(CLASSES)
+  vocabulary = Vocabulary(
+    tuple(CLASSES),
+    PART_NAMES,
+    # Several parts of a kind are one class.
+    tuple(tuple({PART_NAMES.index(p.kind): None for p in parts}) for parts in CLASSES.values()),
+  )
 
   def __init__(self, split: str, size: int = 64, seed: int = 0, num_examples: int | None = None):
     if split not in SPLITS:

@@ -25,7 +25,7 @@ from hseg_jax.superpixels import grid, seeds
 
 Batch = dict[str, np.ndarray]
 
-MASKS = ("object", "parts")
+MASKS = ("object", "parts", "semantic")
 
 
 def train_batches(
@@ -104,13 +104,13 @@ def eval_batches(
     num_workers: worker processes.
     host_index: which host this is.
     host_count: how many hosts there are.
-    keep: what to yield beside the image: "label", and where the source has them the masks "object"
-      and "parts".
+    keep: what to yield beside the image: "label", and where the source has them the masks "object",
+      "parts" and "semantic".
 
   Returns:
     An iterator of dicts: `image` and `segments` as in `train_batches`, `valid` bool `[b]`, False
     for the padding of the last batch, and what `keep` names: `label` int32 `[b]`, `object` bool
-    `[b, h, w]`, `parts` uint8 `[b, h, w]`.
+    `[b, h, w]`, `parts` and `semantic` uint8 `[b, h, w]`.
 
   Raises:
     UserError: as `train_batches` does, or if the source has no such mask.

@@ -1,4 +1,5 @@
-"""Where examples come from: PartWorld, a class-per-folder image tree, or TensorFlow Datasets."""
+"""Where examples come from: PartWorld, a class-per-folder image tree, images with masks, or
+TensorFlow Datasets."""
 
 import io
 import os
@@ -9,11 +10,14 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from absl import logging
+from jaxtyping import Int
 
-from hseg_jax.data import partworld
+from hseg_jax.data import masks, part_imagenet, partworld
 from hseg_jax.errors import UserError
 from hseg_jax.images import EXTENSIONS, UnreadableImage, decode, list_folder
+from hseg_jax.vocabulary import Vocabulary
 
 Example = dict[str, Any]
 
@@ -43,11 +47,15 @@ def load(
   """Opens a data set for random access.
 
   Args:
-    source: "partworld" (drawn on the fly), "folder" (`root/split/class/image`) or "tfds".
+    source: "partworld" (drawn on the fly), "folder" (`root/split/class/image`), "masks"
+      (`root/images` and `root/masks`, see `masks.MaskExamples`), "part_imagenet"
+      (`root/images/split`, `root/annotations/split.json`) or "tfds".
     name: the TFDS name, such as "imagenet2012"; the other sources ignore it.
     root: the folder of the image tree, or TFDS's data_dir ("" for its default).
-    split: "train", "validation", ... ; a folder's name for "folder"; TFDS also takes slices.
-    image_size: side in pixels at which PartWorld is drawn; the other sources keep their sizes.
+    split: "train", "validation", ... ; a folder's name for "folder"; TFDS and "masks" also take
+      slices.
+    image_size: side in pixels at which PartWorld is drawn and PartImageNet cropped; the other
+      sources keep their sizes.
     seed: which PartWorld to draw.
     num_examples: take only so many, evenly spaced over the data set; None takes all.
     max_bad_images: how many unreadable images to replace before giving up.
@@ -60,23 +68,34 @@ def load(
     return Source(examples, max_bad_images=max_bad_images)
   if source == "folder":
     examples = FolderExamples(root, split)
+  elif source == "part_imagenet":
+    examples = part_imagenet.PartImageNet(root, split, image_size)
+  elif source == "masks":
+    examples = masks.MaskExamples(root, split)
   elif source == "tfds":
     examples = TfdsExamples(name, root, split)
   else:
-    raise UserError(f'Unknown data.source "{source}"; choose "partworld", "folder" or "tfds".')
+    raise UserError(
+      f'Unknown data.source "{source}"; choose "partworld", "folder", "masks", "part_imagenet" or '
+      '"tfds".'
+    )
   return Source(examples, max_bad_images=max_bad_images, num_examples=num_examples)
 
 
 class Source:
   """Random access to examples, in which a readable image stands in for each unreadable one.
 
-  `source[i]` is a dict of `image` (uint8 `[h, w, 3]` RGB of any size), `label` (int) and, where
-  the data set knows them, `object` (bool `[h, w]`) and `parts` (uint8 `[h, w]`, 0 = none). The
-  stand-in is the next readable example, with its own label, so it does not depend on history.
+  `source[i]` is a dict of `image` (uint8 `[h, w, 3]` RGB of any size), `label` (int, -1 where
+  images have no class) and, where the data set knows them, `object` (bool `[h, w]`, or uint8 with
+  the number of a class of objects, 0 = none), `parts` (uint8 `[h, w]`, 0 = none) and `semantic`
+  (uint8 `[h, w]`, 255 = ignored). The stand-in is the next readable example, with its own label,
+  so it does not depend on history.
 
   Attributes:
-    class_names: names in the order of their labels.
+    class_names: names in the order of their labels; empty where images have no class.
     num_classes: how many.
+    vocabulary: of objects and parts; None where the data set has none.
+    mask_labels: what the labels of `semantic` mean; None where there is no such mask.
   """
 
   def __init__(self, examples: Examples, *, max_bad_images: int, num_examples: int | None = None):
@@ -89,6 +108,8 @@ class Source:
     self._bad_images = BadImages(max_bad_images)
     self.class_names = tuple(examples.class_names)
     self.num_classes = len(self.class_names)
+    self.vocabulary: Vocabulary | None = getattr(examples, "vocabulary", None)
+    self.mask_labels: masks.Labels | None = getattr(examples, "mask_labels", None)
 
   def __len__(self) -> int:
     return self._length
@@ -104,6 +125,25 @@ class Source:
         reason = str(error)
       self._bad_images.report(position, reason)
     raise UserError(f"None of the {self._length} images of the data set can be read.")
+
+
+class Subset:
+  """The examples of a data set at certain positions, in their order.
+
+  Attributes:
+    class_names: the data set's.
+  """
+
+  def __init__(self, examples: Examples, positions: Sequence[int] | Int[np.ndarray, " n"]):
+    """Keeps the examples at `positions`."""
+    self._examples, self._positions = examples, np.asarray(positions)
+    self.class_names = examples.class_names
+
+  def __len__(self) -> int:
+    return len(self._positions)
+
+  def __getitem__(self, index: int) -> Example:
+    return self._examples[int(self._positions[index])]
 
 
 class BadImages:

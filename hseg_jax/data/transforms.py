@@ -85,21 +85,36 @@ def evaluation(image: Image, *, image_size: int) -> Square:
   An image that already is `image_size` by `image_size` is used as it is: data sets of small images
   are made for one size, and magnifying them to cut off their borders would lose pixels.
   """
-  if image.shape[:2] == (image_size, image_size):
-    return image
-  image = _centre_of_elongated(image)
-  height, width = _evaluation_size(image.shape[:2], image_size)
-  return center_crop(resize(image, height, width), image_size)
+  return square(image, image_size=image_size, short_side=image_size * 256 // 224)
 
 
 def evaluation_mask(
   mask: Shaped[np.ndarray, "h w"], *, image_size: int
 ) -> Shaped[np.ndarray, "s s"]:
   """What `evaluation` does to an image, for a mask of labels: nearest pixels, same dtype."""
+  return square_mask(mask, image_size=image_size, short_side=image_size * 256 // 224)
+
+
+def square(image: Image, *, image_size: int, short_side: int | None = None) -> Square:
+  """Resizes the short side to `short_side`, or `image_size`, and crops the centre.
+
+  An image that already is `image_size` by `image_size` stays as it is.
+  """
+  if image.shape[:2] == (image_size, image_size):
+    return image
+  image = _centre_of_elongated(image)
+  height, width = _scaled_size(image.shape[:2], short_side or image_size)
+  return center_crop(resize(image, height, width), image_size)
+
+
+def square_mask(
+  mask: Shaped[np.ndarray, "h w"], *, image_size: int, short_side: int | None = None
+) -> Shaped[np.ndarray, "s s"]:
+  """What `square` does to an image, for a mask of labels: nearest pixels, same dtype."""
   if mask.shape == (image_size, image_size):
     return mask
   mask = _centre_of_elongated(mask)
-  height, width = _evaluation_size(mask.shape, image_size)
+  height, width = _scaled_size(mask.shape, short_side or image_size)
   rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(int)
   columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(int)
   return center_crop(mask[rows[:, None], columns[None, :]], image_size)
@@ -116,9 +131,8 @@ def _centre_of_elongated(image: Shaped[np.ndarray, "h w ..."]) -> Shaped[np.ndar
   return image[top : top + longest, left : left + longest]
 
 
-def _evaluation_size(shape: tuple[int, int], image_size: int) -> tuple[int, int]:
+def _scaled_size(shape: tuple[int, int], short: int) -> tuple[int, int]:
   """Height and width after the resize; the long side is floored, as torchvision does."""
-  short = image_size * 256 // 224
   height, width = shape
   if height <= width:
     return short, max(int(short * width / height), short)

@@ -38,12 +38,16 @@ class Evaluator:
       to_global: puts this host's part of a batch on the devices.
 
     Raises:
-      UserError: the model has no head.
+      UserError: the model has no head, or the data no classes.
     """
     if not model.num_classes:
       raise UserError(
         "The classification evaluator needs a model with a head, which contrastive learning does "
         "not train; remove evaluators.classification from the config."
+      )
+    if not source.num_classes:
+      raise UserError(
+        "The classification evaluator needs images with classes, and the data has none."
       )
     self._to_global = to_global
     self._batches = lambda: pipeline.eval_batches(

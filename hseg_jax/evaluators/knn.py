@@ -97,7 +97,7 @@ class Evaluator:
       inputs: what to compare: "features", and for comparison "pixels" and "histograms".
 
     Raises:
-      UserError: an unknown input, or a number that makes no sense.
+      UserError: the data has no classes, an unknown input, or a number that makes no sense.
     """
     if num_neighbors < 1 or not temperature > 0:
       raise UserError(
@@ -109,6 +109,8 @@ class Evaluator:
       raise UserError(
         f"knn.inputs names {min(unknown)!r}; it may hold features, {', '.join(BASELINES)}."
       )
+    if not source.num_classes:
+      raise UserError("The k-NN evaluator needs images with classes, and the data has none.")
     bank_source = sources.Source(train_source, num_examples=bank_size, max_bad_images=0)
     self._to_global, self._inputs = to_global, inputs
     self._options = {"num_neighbors": num_neighbors, "temperature": temperature}

@@ -4,6 +4,7 @@ Everything here is read from the table in `key_table.py`. A state dict is a mapp
 published names to numpy arrays; nothing in this file needs torch.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax
 import numpy as np
 
 from hseg_jax.errors import UserError
-from hseg_jax.interop.exported import flatten, unflatten
+from hseg_jax.interop.exported import INFO, flatten, unflatten
 from hseg_jax.interop.key_table import (
   LAYOUTS,
   SEPARATE_HEADS,
@@ -21,6 +22,7 @@ from hseg_jax.interop.key_table import (
   key_table,
   projector_table,
 )
+from hseg_jax.models import may_lack
 from hseg_jax.models.cast import CastSeg
 
 StateDict = Mapping[str, np.ndarray]
@@ -72,6 +74,23 @@ def shapes_of_model(model: Model) -> dict[str, tuple[int, ...]]:
   leaves = jax.tree_util.tree_leaves_with_path(variables)
   name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
   return {name(path): leaf.shape for path, leaf in leaves}
+
+
+def check_weights(folder: str | os.PathLike, flat: Mapping[str, np.ndarray], model: Model) -> None:
+  """Raises UserError unless the weights that a folder holds are those of a model."""
+  wanted = shapes_of_model(model)
+  for name in sorted(wanted.keys() | flat.keys()):
+    if may_lack(name) and not (name in wanted and name in flat):
+      continue
+    found, expected = (
+      list(shape) if shape is not None else "absent"
+      for shape in (flat[name].shape if name in flat else None, wanted.get(name))
+    )
+    if found != expected:
+      raise UserError(
+        f"The weights in {folder} are not those of the model that its {INFO} names: "
+        f"{name} has shape {found}, in the model {expected}; export anew."
+      )
 
 
 def encoder_state(state_dict: StateDict, encoder: str = "online") -> dict[str, np.ndarray]:

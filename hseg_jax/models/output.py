@@ -49,6 +49,9 @@ class CastOutput(struct.PyTreeNode):
     cls_tokens: the CLS token after each pooling; empty for models without pooling.
     levels: one per stage; empty for models without pooling.
     tokens: `[b, n, d]`, the last block's tokens without CLS, for models without pooling.
+    attention: how much CLS attends to each token, in every block from the first to the last,
+      float32 in [0, 1]; CLS attends to itself with what is missing to one. Empty unless
+      `attention.apply_with_attention` made the output.
   """
 
   logits: Float[Array, "b *n c"]
@@ -56,3 +59,4 @@ class CastOutput(struct.PyTreeNode):
   cls_tokens: tuple[Float[Array, "b d"], ...] = ()
   levels: tuple[Level, ...] = ()
   tokens: Float[Array, "b n d"] | None = None
+  attention: tuple[Float[Array, "b heads _"], ...] = ()

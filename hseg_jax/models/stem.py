@@ -8,6 +8,8 @@ from jaxtyping import Array, Float
 
 from hseg_jax.models.initializers import dense, uniform
 
+BATCH_NORM_MOMENTUM = 0.9  # share of the running statistics that a training step keeps
+
 
 def batch_norm(train: bool, *, name: str, dtype: str, affine: bool = True) -> nn.BatchNorm:
   """Batch normalisation with PyTorch's constants.
@@ -17,7 +19,7 @@ def batch_norm(train: bool, *, name: str, dtype: str, affine: bool = True) -> nn
   """
   return nn.BatchNorm(
     use_running_average=not train,
-    momentum=0.9,
+    momentum=BATCH_NORM_MOMENTUM,
     epsilon=1e-5,
     # The fast formula loses three digits where the mean is large.
     use_fast_variance=False,

@@ -58,7 +58,8 @@ class Attention(nn.Module):
       train: whether dropout is on.
 
     Returns:
-      The projected values, and the keys averaged over the heads.
+      The projected values, and the keys averaged over the heads. The attention weights,
+      `[b, heads, n, n]`, are sown as "weights" for whoever makes "intermediates" mutable.
     """
     batch, tokens, _ = x.shape
     head_dim = self.dim // self.num_heads
@@ -74,6 +75,7 @@ class Attention(nn.Module):
     else:
       valid = mask[:, None, None]
       weights = jnp.where(valid, jax.nn.softmax(jnp.where(valid, logits, -1e9)), 0)
+    self.sow("intermediates", "weights", weights)
     drop = lambda x: nn.Dropout(self.dropout, deterministic=not train)(x)
     attended = jnp.einsum("bhqk,bkhd->bqhd", drop(weights).astype(value.dtype), value)
     out = dense(self.dim, self.dim, self.scheme, name="out", dtype=self.dtype)

@@ -1,23 +1,20 @@
-"""How far scores would move on other images: confidence intervals, for one method and for two.
+"""How far scores would move on other images: confidence intervals, for methods side by side.
 
-Images are drawn anew with replacement, as many as there are, and the score is computed again
-(Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, percentile intervals). Every score
-of `scoring` follows from sums over images: of values and their number for a mean over images, of
-confusion matrices for a data set's mIoU, of boundary counts for its F. So what enters is one such
-array an image, its tally, and a function from the sum of tallies to the score. Methods that are
-compared are scored on the same drawn images: how hard those are then cancels out.
+Images are drawn anew with replacement, as many as there are, and all scores are computed again
+(Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, percentile intervals). What an
+image adds to the scores is its tallies; those of the drawn images are summarized as those of the
+data set are. Methods that are compared are scored on the same drawn images: how hard those are then
+cancels out.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int, Shaped
 
-Statistic = Callable[[Num[np.ndarray, "..."]], float]
-
-# So many resamples are weighted at once: bounds the memory that large tallies take.
-_BLOCK = 64
+Tallies = Mapping[str, Shaped[np.ndarray, "b ..."]]
+Summarize = Callable[[Tallies], Mapping[str, float]]
 
 
 class Interval(NamedTuple):
@@ -34,123 +31,97 @@ class Interval(NamedTuple):
   high: float
 
 
-class Comparison(NamedTuple):
-  """What the second method scores above the first on the same images.
+class Difference(NamedTuple):
+  """What a method scores above the first one on the same images.
 
   Attributes:
-    first: score of the first with its interval.
-    second: score of the second with its interval.
-    difference: second minus first with its interval, from paired resamples.
-    p_value: two-sided: twice the share of resamples in which the sign of the difference is lost,
-      counted with the images as they are as one more resample; at most 1.
+    value: on the images as they are.
+    low: lower end of its interval.
+    high: upper end.
+    agreement: share of resamples in which the difference has the sign that it has on the images as
+      they are; 0 where that is no difference.
   """
 
-  first: Interval
-  second: Interval
-  difference: Interval
-  p_value: float
-
-
-def mean_tallies(scores: Float[np.ndarray, "b"]) -> Float[np.ndarray, "b 2"]:
-  """Tallies of a mean over images: (score, 1), or (0, 0) for an image without one (NaN).
-
-  Methods that are compared should lack a score on the same images, those that show nothing.
-  """
-  known = ~np.isnan(scores)
-  return np.stack([np.where(known, scores, 0), known], axis=1).astype(np.float64)
-
-
-def mean(total: Num[np.ndarray, "2"]) -> float:
-  """The statistic of `mean_tallies`, or of any other pair (sum, number); NaN of nothing."""
-  return float(total[0] / total[1]) if total[1] else float("nan")
-
-
-def estimate(
-  tallies: Num[np.ndarray, "b ..."],
-  statistic: Statistic = mean,
-  *,
-  num_resamples: int,
-  confidence: float = 0.95,
-  seed: int = 0,
-) -> Interval:
-  """The score of one method with its confidence interval.
-
-  Args:
-    tallies: one array an image, all of one shape, that may be added up.
-    statistic: the score that follows from a sum of tallies; NaN where there is none.
-    num_resamples: how often the images are drawn; 1,000 or more for stable ends.
-    confidence: share of resamples within the interval, in (0, 1).
-    seed: of the draws; the same one and the same number of images draw the same images.
-
-  Raises:
-    ValueError: there are no images, no resamples, or the confidence is not in (0, 1).
-  """
-  values = _resample([tallies], statistic, num_resamples, confidence, seed)[:, 0]
-  return _interval(statistic(tallies.sum(axis=0)), values, confidence)
+  value: float
+  low: float
+  high: float
+  agreement: float
 
 
 def compare(
-  first: Num[np.ndarray, "b ..."],
-  second: Num[np.ndarray, "n ..."],
-  statistic: Statistic = mean,
+  methods: Sequence[Tallies],
+  summarize: Summarize,
   *,
   num_resamples: int,
   confidence: float = 0.95,
   seed: int = 0,
-) -> Comparison:
-  """Two methods on the same images, in the same order; arguments as those of `estimate`.
+  advance: Callable[[], None] = lambda: None,
+) -> tuple[list[dict[str, Interval]], list[dict[str, Difference]]]:
+  """Scores of methods on the same images, in the same order, and their differences to the first.
+
+  Args:
+    methods: tallies of every method, by name, stacked over images.
+    summarize: from stacked tallies to scores by name, NaN where there is none.
+    num_resamples: how often the images are drawn; 1,000 or more for stable ends.
+    confidence: share of resamples within the intervals, in (0, 1).
+    seed: of the draws; the same one and the same number of images draw the same images.
+    advance: called after each resample.
+
+  Returns:
+    For each method its scores, and for each method after the first the differences of those scores
+    that both have.
 
   Raises:
-    ValueError: as `estimate`, or the methods have different numbers of images.
+    ValueError: there are no images, no resamples, the confidence is not in (0, 1), or the methods
+      have different numbers of images.
   """
-  if len(first) != len(second):
-    raise ValueError(f"the first method has {len(first)} images and the second {len(second)}")
-  values = _resample([first, second], statistic, num_resamples, confidence, seed)
-  scores = [statistic(tallies.sum(axis=0)) for tallies in (first, second)]
-  differences = values[:, 1] - values[:, 0]
-  known = differences[~np.isnan(differences)]
-  lost = min((known <= 0).sum(), (known >= 0).sum())
-  return Comparison(
-    first=_interval(scores[0], values[:, 0], confidence),
-    second=_interval(scores[1], values[:, 1], confidence),
-    difference=_interval(scores[1] - scores[0], differences, confidence),
-    p_value=float(min(1.0, 2 * (lost + 1) / (len(known) + 1))) if len(known) else float("nan"),
-  )
-
-
-def _resample(
-  methods: list[np.ndarray],
-  statistic: Statistic,
-  num_resamples: int,
-  confidence: float,
-  seed: int,
-) -> Float[np.ndarray, "n m"]:
-  """Scores of every method, columns, on the same drawn images, rows."""
-  num_images = len(methods[0])
-  # Products of floats are quick, and exact for any count of pixels that can be met.
-  methods = [tallies.astype(np.float64) for tallies in methods]
+  counts = {len(rows) for tallies in methods for rows in tallies.values()}
+  if len(counts) > 1:
+    raise ValueError(f"the methods have different numbers of images: {sorted(counts)}")
+  num_images = counts.pop() if counts else 0
   if not num_images or num_resamples < 1 or not 0 < confidence < 1:
     raise ValueError(
       f"cannot draw {num_resamples} resamples of {num_images} images at confidence {confidence}"
     )
-  rows = []
-  for counts in _draw(num_images, num_resamples, seed):
-    sums = [np.tensordot(counts.astype(np.float64), tallies, axes=1) for tallies in methods]
-    rows += [[statistic(total) for total in totals] for totals in zip(*sums, strict=True)]
-  return np.array(rows, np.float64)
+  actual = [summarize(tallies) for tallies in methods]
+  drawn = [{name: np.full(num_resamples, np.nan) for name in scores} for scores in actual]
+  for i, rows in enumerate(_draw(num_images, num_resamples, seed)):
+    for scores, tallies in zip(drawn, methods, strict=True):
+      found = summarize({name: values[rows] for name, values in tallies.items()})
+      for name in scores.keys() & found.keys():  # a class may be in none of the drawn images
+        scores[name][i] = found[name]
+    advance()
+  intervals = [
+    {name: Interval(value, *_ends(drawn[m][name], confidence)) for name, value in scores.items()}
+    for m, scores in enumerate(actual)
+  ]
+  differences = [
+    {
+      name: _difference(scores[name] - first, drawn[m][name] - drawn[0][name], confidence)
+      for name, first in actual[0].items()
+      if name in scores
+    }
+    for m, scores in enumerate(actual[1:], start=1)
+  ]
+  return intervals, differences
 
 
-def _draw(num_images: int, num_resamples: int, seed: int) -> Iterator[Int[np.ndarray, "_ b"]]:
-  """How often each image is drawn in each resample, in blocks."""
+def _draw(num_images: int, num_resamples: int, seed: int) -> Int[np.ndarray, "r b"]:
+  """Indices of the images of each resample."""
   rng = np.random.default_rng(seed)
-  for start in range(0, num_resamples, _BLOCK):
-    size = min(_BLOCK, num_resamples - start)
-    yield rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=size)
+  return rng.integers(0, num_images, (num_resamples, num_images))
 
 
-def _interval(value: float, values: Float[np.ndarray, "n"], confidence: float) -> Interval:
-  values = values[~np.isnan(values)]
-  if not len(values):
-    return Interval(float(value), float("nan"), float("nan"))
-  low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-  return Interval(float(value), float(low), float(high))
+def _difference(value: float, values: Float[np.ndarray, "r"], confidence: float) -> Difference:
+  known = values[~np.isnan(values)]
+  agrees = np.sign(known) == np.sign(value) if value else np.zeros(len(known), bool)
+  agreement = float(agrees.mean()) if len(known) else float("nan")
+  return Difference(value, *_ends(values, confidence), agreement)
+
+
+def _ends(values: Float[np.ndarray, "r"], confidence: float) -> tuple[float, float]:
+  known = values[~np.isnan(values)]
+  if not len(known):
+    return float("nan"), float("nan")
+  low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
+  return float(low), float(high)

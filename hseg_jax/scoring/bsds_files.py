@@ -1,7 +1,8 @@
 """The files of the Berkeley benchmark (BSDS500): human segmentations, and results to be scored."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ def read_ground_truth(path: str | os.PathLike) -> GroundTruth:
   Raises:
     UserError: the file is missing or damaged, or holds something else.
   """
-  cells = _read_variable(path, "groundTruth")
+  cells = read_variable(path, "groundTruth")
   try:
     found = [(cell["Segmentation"][0, 0], cell["Boundaries"][0, 0]) for cell in cells.flat]
   except (TypeError, ValueError, IndexError) as error:
@@ -62,7 +63,7 @@ def read_contours(path: str | os.PathLike) -> Float[np.ndarray, "H W"]:
   Raises:
     UserError: the file is missing or damaged, or holds no such map.
   """
-  contours = _read_npy(path) if str(path).lower().endswith(".npy") else _read_variable(path, "ucm2")
+  contours = read_array(path) if str(path).lower().endswith(".npy") else read_variable(path, "ucm2")
   if contours.ndim != 2 or contours.dtype.kind not in "fiub" or min(contours.shape) < 3:
     raise UserError(
       f"Cannot read the contour map {path} ({contours.dtype} {list(contours.shape)} instead of "
@@ -88,7 +89,7 @@ def read_segmentations(path: str | os.PathLike) -> tuple[Integer[np.ndarray, "h 
   Raises:
     UserError: the file is missing or damaged, or holds something else.
   """
-  cells = _read_variable(path, "segs")
+  cells = read_variable(path, "segs")
   if cells.dtype != object or not cells.size:
     raise UserError(f"Cannot read {path} (its segs is no cell array of label maps).")
   maps = tuple(_as_labels(path, cell) for cell in cells.flat)
@@ -97,8 +98,8 @@ def read_segmentations(path: str | os.PathLike) -> tuple[Integer[np.ndarray, "h 
   return maps
 
 
-def read_boundary_map(path: str | os.PathLike) -> Float[np.ndarray, "h w"]:
-  """Reads a boundary map of one channel with 8 bits, such as a PNG file; strengths in [0, 1].
+def read_grey(path: str | os.PathLike) -> Float[np.ndarray, "h w"]:
+  """Reads an image of one channel with 8 bits or 1, such as a boundary map; values in [0, 1].
 
   Raises:
     UserError: the file is missing, damaged, or of another kind.
@@ -108,26 +109,16 @@ def read_boundary_map(path: str | os.PathLike) -> Float[np.ndarray, "h w"]:
       mode = image.mode
       pixels = np.asarray(image)
   except Exception as error:  # decoders raise whatever they please on a damaged file
-    raise UserError(f"Cannot read the boundary map {path} ({_reason(error)}).") from error
+    raise UserError(f"Cannot read the map {path} ({_reason(error)}).") from error
   if mode == "1":
     return pixels.astype(np.float64)
   if mode != "L":
-    raise UserError(f"Cannot read the boundary map {path} (mode {mode} instead of 8 bits of grey).")
+    raise UserError(f"Cannot read the map {path} (mode {mode} instead of 8 bits of grey).")
   return pixels / 255
 
 
-def _read_variable(path: str | os.PathLike, name: str) -> np.ndarray:
-  try:
-    return io.loadmat(path, appendmat=False, variable_names=(name,))[name]
-  except KeyError as error:
-    raise UserError(f"Cannot read {path} (it has no variable {name}).") from error
-  except NotImplementedError as error:  # HDF5
-    raise UserError(f"Cannot read {path} (MATLAB 7.3; save it with -v7).") from error
-  except Exception as error:  # a damaged file raises nearly anything
-    raise UserError(f"Cannot read {path} ({_reason(error)}).") from error
-
-
-def _read_npy(path: str | os.PathLike) -> np.ndarray:
+def read_array(path: str | os.PathLike) -> np.ndarray:
+  """Reads a `.npy` file; raises `UserError` where it is missing or damaged, or holds no array."""
   try:
     found = np.load(path, allow_pickle=False)
   except Exception as error:
@@ -135,6 +126,36 @@ def _read_npy(path: str | os.PathLike) -> np.ndarray:
   if not isinstance(found, np.ndarray):
     raise UserError(f"Cannot read {path} (an archive of several arrays).")
   return found
+
+
+def list_variables(path: str | os.PathLike) -> set[str]:
+  """Names of the variables of a `.mat` file; raises `UserError` where it cannot be read."""
+  with _naming(path):
+    return {name for name, *_ in io.whosmat(path, appendmat=False)}
+
+
+def read_variable(path: str | os.PathLike, name: str) -> np.ndarray:
+  """Reads a variable of a `.mat` file.
+
+  Raises:
+    UserError: the file is missing or damaged, or lacks the variable.
+  """
+  with _naming(path):
+    found = io.loadmat(path, appendmat=False, variable_names=(name,))
+  if name not in found:
+    raise UserError(f"Cannot read {path} (it has no variable {name}).")
+  return found[name]
+
+
+@contextlib.contextmanager
+def _naming(path: str | os.PathLike) -> Iterator[None]:
+  """Turns what may befall a reader of a `.mat` file into a sentence that names it."""
+  try:
+    yield
+  except NotImplementedError as error:  # HDF5
+    raise UserError(f"Cannot read {path} (MATLAB 7.3; save it with -v7).") from error
+  except Exception as error:  # a damaged file raises nearly anything
+    raise UserError(f"Cannot read {path} ({_reason(error)}).") from error
 
 
 def _as_labels(path: str | os.PathLike, labels: np.ndarray) -> Int[np.ndarray, "h w"]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num, UInt8
+from jaxtyping import Bool, Float, Int, Integer, Num, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from hseg_jax.hierarchy import Hierarchy
@@ -20,6 +20,8 @@ _LIGHTNESS = (0.72, 0.30)  # of the coarsest regions, and over what range their 
 _FAMILY = 0.82  # share of a parent's slice of hues that its children fill, a gap between families
 _STRENGTH = 0.72  # of the region's colour over the grey image
 _GOLDEN = 0.618034  # multiples of it, modulo 1, spread evenly however many there are
+_SILVER = 0.754878  # the same, out of step with the other
+_BLANK = (200, 200, 200)
 _PAPER = (255, 255, 255)
 _INK = (60, 60, 60)
 
@@ -113,6 +115,37 @@ def level_panel(hierarchy: Hierarchy, *, size: int = 192) -> UInt8[np.ndarray, "
   return _arrange(row)
 
 
+def thumbnail(image: UInt8[np.ndarray, "h w 3"], side: int) -> UInt8[np.ndarray, "_ _ 3"]:
+  """The image with at most so many pixels on its longer side."""
+  picture = Image.fromarray(image)
+  picture.thumbnail((side, side))
+  return np.asarray(picture)
+
+
+def paint(
+  values: Integer[np.ndarray, "h w"] | Float[np.ndarray, "h w"] | Bool[np.ndarray, "h w"], side: int
+) -> UInt8[np.ndarray, "_ _ 3"]:
+  """A map without its image: ids in colours that tell neighbours apart, strengths in grey.
+
+  Args:
+    values: ids, of which each has its own colour in all pictures and negative ones are blank, or
+      strengths in [0, 1], 1 = white.
+    side: of the longer side in pixels; small maps are enlarged by a whole number, at most to it.
+  """
+  scale = side / max(values.shape)
+  if scale < 1:
+    values = _shrink(values, *(max(round(length * scale), 1) for length in values.shape))
+  else:
+    values = np.kron(values, np.ones((int(scale), int(scale)), values.dtype))
+  if values.dtype.kind in "fb":
+    return np.repeat(np.round(255 * values[..., None]).astype(np.uint8), 3, axis=2)
+  ids, index = np.unique(values, return_inverse=True)
+  colors = _oklch(0.55 + 0.3 * (ids * _SILVER % 1), ids * _GOLDEN % 1)
+  colors[ids < 0] = _BLANK
+  index = index.reshape(values.shape)
+  return _outline(colors[index], index, 0.85)
+
+
 def encode(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
   """The picture as a PNG file."""
   buffer = io.BytesIO()
@@ -165,9 +198,9 @@ def _oklch(lightness: Float[np.ndarray, "n"], hue: Float[np.ndarray, "n"]) -> np
 
 
 def _shrink(
-  labels: Int[np.ndarray, "_ _"], height: int, width: int
-) -> Int[np.ndarray, "{height} {width}"]:
-  """The label under the centre of each pixel of the smaller map."""
+  labels: Num[np.ndarray, "_ _"] | Bool[np.ndarray, "_ _"], height: int, width: int
+) -> Num[np.ndarray, "{height} {width}"] | Bool[np.ndarray, "{height} {width}"]:
+  """The value under the centre of each pixel of the smaller map."""
   rows = ((np.arange(height) + 0.5) * labels.shape[0] / height).astype(int)
   columns = ((np.arange(width) + 0.5) * labels.shape[1] / width).astype(int)
   return labels[rows][:, columns]

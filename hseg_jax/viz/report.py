@@ -1,7 +1,4 @@
-"""The report of a run: one page with its scores, curves, pictures and settings.
-
-Everything is inside the file, so that it can be mailed, and opened without a network.
-"""
+"""The report of a run: one page with its scores, curves, pictures and settings."""
 
 import datetime
 import html
@@ -10,7 +7,6 @@ import os
 import pathlib
 import platform
 import re
-import string
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +15,7 @@ from jaxtyping import UInt8
 
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
-from hseg_jax.viz import explorer, panels
+from hseg_jax.viz import explorer, page, panels
 
 Series = dict[str, list[tuple[int, float]]]
 
@@ -91,21 +87,16 @@ def write(
   }
   sections = [
     _headline(series),
-    _section("How regions compare", _SCORES_NOTE, _score_tables(series, model)),
-    _section("Held-out images", _PICTURES_NOTE, "".join(_picture(e) for e in examples)),
-    _section("Explore them", _EXPLORER_NOTE, _explorer(examples)),
-    _section("Curves", "Over training steps; hover a point for its value.", _curves(series)),
-    _section("This run", "", f'<div class="card">{_facts(rows)}</div>'),
-    f"<details class='card'><summary>Config</summary>{_facts(_flatten(config))}</details>",
+    page.section("How regions compare", _SCORES_NOTE, _score_tables(series, model)),
+    page.section("Held-out images", _PICTURES_NOTE, "".join(_picture(e) for e in examples)),
+    page.section("Explore them", _EXPLORER_NOTE, _explorer(examples)),
+    page.section("Curves", "Over training steps; hover a point for its value.", _curves(series)),
+    page.section("This run", "", f'<div class="card">{page.facts(rows)}</div>'),
+    f"<details class='card'><summary>Config</summary>{page.facts(_flatten(config))}</details>",
   ]
-  template = string.Template(pathlib.Path(__file__).with_name("report.html").read_text())
-  page = template.substitute(
-    title=html.escape(f"{model} on {data}"),
-    subtitle=f"Report of a run of hseg_jax after {last_step:,} steps.",
-    body="\n".join(sections),
-  )
+  subtitle = f"Report of a run of hseg_jax after {last_step:,} steps."
   path = folder / "report.html"
-  path.write_text(page, encoding="utf-8")
+  path.write_text(page.render(f"{model} on {data}", subtitle, sections), encoding="utf-8")
   return path
 
 
@@ -138,23 +129,14 @@ def read_metrics(path: str | os.PathLike) -> Series:
   return {name: sorted(points.items()) for name, points in series.items()}
 
 
-def _section(title: str, note: str, content: str) -> str:
-  if not content:
-    return ""
-  return f"<section><h2>{title}</h2><p>{note}</p>{content}</section>"
-
-
 def _headline(series: Series) -> str:
   """The final value of every validation metric, and the hierarchy's best scores."""
   names = [n for n in series if n.startswith("val/") and not n.startswith(_PREFIX)]
   names += [n for n in series if _OWN_BEST.fullmatch(n)]
-  cards = "".join(
-    f'<div class="card number"><b>{series[name][-1][1]:.3f}</b>'
-    f"<span>{html.escape(name.removeprefix(_PREFIX).removeprefix('val/').translate(_SPACES))}"
-    "</span></div>"
+  return page.numbers({
+    name.removeprefix(_PREFIX).removeprefix("val/").translate(_SPACES): series[name][-1][1]
     for name in names
-  )
-  return f'<div class="numbers">{cards}</div>'
+  })  # fmt: skip
 
 
 def _score_tables(series: Series, model: str) -> str:
@@ -221,65 +203,18 @@ def _explorer(examples: Sequence[Example]) -> str:
     explorer.pack(explorer.Entry(e.label or f"image {i}", e.image, e.hierarchy, e.class_names))
     for i, e in enumerate(examples, start=1)
   ]
-  page = explorer.render(packed, title="")
-  return f'<iframe class="card" title="Explorer" srcdoc="{html.escape(page)}"></iframe>'
+  text = explorer.render(packed, title="")
+  return f'<iframe class="card" title="Explorer" srcdoc="{html.escape(text)}"></iframe>'
 
 
 def _curves(series: Series) -> str:
   """A small chart of every metric that was recorded more than once."""
   charts = "".join(
-    f'<div class="card"><h3>{html.escape(name)}</h3>{curve(points)}</div>'
+    f'<div class="card"><h3>{html.escape(name)}</h3>{page.chart({"": points})}</div>'
     for name, points in series.items()
     if len(points) > 1 and (not name.startswith(_PREFIX) or _OWN_BEST.fullmatch(name))
   )
   return f'<div class="curves">{charts}</div>' if charts else ""
-
-
-def curve(points: Sequence[tuple[int, float]], width: int = 320, height: int = 150) -> str:
-  """A line through (step, value) points as inline SVG, coloured by the page's style."""
-  left, right, top, bottom = 44, 12, 8, 20
-  finite = [(step, value) for step, value in points if np.isfinite(value)]
-  steps, values = zip(*finite, strict=True) if finite else ((0,), (0.0,))
-  low, high = min(values), max(values)
-  pad = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
-  low, high = low - pad, high + pad
-  first, span = steps[0], max(steps[-1] - steps[0], 1)
-  x = lambda step: left + (step - first) / span * (width - left - right)
-  y = lambda value: top + (high - value) / (high - low) * (height - top - bottom)
-  parts = []
-  for tick in ticks(low, high):
-    parts.append(f'<path class="grid" d="M{left} {y(tick):.1f}H{width - right}"/>')
-    parts.append(f'<text x="{left - 6}" y="{y(tick) + 3:.1f}" text-anchor="end">{tick:g}</text>')
-  for step, anchor in ((first, "start"), (steps[-1], "end")):
-    parts.append(f'<text x="{x(step):.1f}" y="{height - 5}" text-anchor="{anchor}">{step:,}</text>')
-  line = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in finite)
-  parts.append(f'<polyline class="curve" points="{line}"/>')
-  radius = 2.4 if len(finite) <= 60 else 1.2
-  parts += [
-    f'<circle cx="{x(step):.1f}" cy="{y(value):.1f}" r="{radius}">'
-    f"<title>step {step:,}: {value:.4g}</title></circle>"
-    for step, value in finite
-  ]
-  return f'<svg viewBox="0 0 {width} {height}" role="img">{"".join(parts)}</svg>'
-
-
-def ticks(low: float, high: float) -> list[float]:
-  """About four round numbers between `low` and `high`."""
-  rough = (high - low) / 4
-  unit = 10.0 ** np.floor(np.log10(rough))
-  step = unit * min((1, 2, 5, 10), key=lambda factor: abs(factor * unit - rough))
-  first = np.ceil(low / step)
-  return [
-    float(f"{(first + i) * step:.12g}") for i in range(int(np.floor(high / step) - first) + 1)
-  ]
-
-
-def _facts(rows: Mapping[str, Any]) -> str:
-  lines = "".join(
-    f"<tr><td>{html.escape(name)}</td><td>{html.escape(str(value))}</td></tr>"
-    for name, value in rows.items()
-  )
-  return f'<table class="facts">{lines}</table>'
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
