@@ -44,6 +44,11 @@ def base() -> ConfigDict:
   c.model.empty_segments = placeholder(str)  # "mask", or "attend" as the reference
   c.model.train_last_pool = placeholder(bool)  # whether losses reach the last pooling
 
+  c.model.assignment = placeholder(str)  # "cosine" (as published) or "path": along borders
+  c.model.path_distance = placeholder(str)  # "minimax" or "shortest"
+  c.model.path_seeds = placeholder(str)  # "regions", "graph" or "features" (as published)
+  c.model.path_color = placeholder(bool)  # whether colours count in a path's length
+
   c.data = ConfigDict()
   # Or "folder" (root/split/class/image), "tfds", and without classes "masks" (root/images and
   # root/masks) and "part_imagenet" (root/images and root/annotations).
@@ -105,6 +110,8 @@ def as_vit(config: ConfigDict, name: str) -> None:
   """Puts a plain ViT in the place of a CAST, which leaves superpixels and pooling without use."""
   config.model.name = name
   config.model.train_last_pool = config.model.pool_dropout = None
+  config.model.assignment = config.model.path_distance = None
+  config.model.path_seeds = config.model.path_color = None
   config.superpixels.method = "none"
 
 

@@ -51,6 +51,11 @@ def export(
   if push is not None:
     hub.check_push(push)
   variables, step, settings = load_run(workdir)
+  if torch and settings["model"].get("assignment") == "path":
+    raise UserError(
+      f"The run in {workdir} assigns tokens along paths, which the PyTorch classes cannot do; "
+      "export without --torch."
+    )
   info = describe(settings, variables) | {
     "step": step,
     "metrics": workdirs.last_metrics(workdir, step),

@@ -10,11 +10,12 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy import ndimage
 
 from hseg_jax.errors import UserError
-from hseg_jax.region_graph import border_lengths, merge, merge_order
+from hseg_jax.label_maps import compact, fill_unsegmented, find_donors
+from hseg_jax.region_graph import meeting_heights, merge, merge_levels, merge_order
 
 # Fields that are stored under their own name, where there are any.
 _OPTIONAL = ("probabilities", "logits", "image_features", "embeddings")
@@ -35,6 +36,9 @@ class Hierarchy:
     image_features: of the whole image, `[d]` float32; None when unknown.
     embeddings: of every superpixel, `[n_0, e]` float32, from a segmentation model without a
       classifier, which fuses the tokens of all levels; None from any other.
+    unions: by which each level merges into the next, and the last into one region: one int32 array
+      `[m_l, 2]` a level, as `merges` gives them; empty when no distances are known.
+    heights: how far apart the two regions of each union are, float32 `[m_l]`, ascending in a level.
 
   Raises:
     ValueError: the arrays do not describe a hierarchy: ids with gaps, lengths that differ.
@@ -47,6 +51,8 @@ class Hierarchy:
   logits: Float[np.ndarray, "*n c"] | None = None
   image_features: Float[np.ndarray, "d"] | None = None
   embeddings: Float[np.ndarray, "n e"] | None = None
+  unions: tuple[Int[np.ndarray, "_ 2"], ...] = ()
+  heights: tuple[Float[np.ndarray, "_"], ...] = ()
 
   def __post_init__(self):
     if self.segments.ndim != 2 or self.segments.size == 0:
@@ -61,6 +67,14 @@ class Hierarchy:
     if self.features and [len(features) for features in self.features] != sizes:
       rows = [len(features) for features in self.features]
       raise ValueError(f"the features have {rows} rows for levels of {sizes} regions")
+    wanted = [size - above for size, above in zip(sizes, (*sizes[1:], 1), strict=True)]
+    for rows in (self.unions, self.heights):
+      if rows and [len(each) for each in rows] != wanted:
+        raise ValueError(f"{[len(each) for each in rows]} unions for levels of {sizes} regions")
+    for level, (pairs, size) in enumerate(zip(self.unions, sizes, strict=False)):
+      kept, absorbed = pairs.T
+      if not ((kept >= 0) & (kept < absorbed) & (absorbed < size)).all():
+        raise ValueError(f"the unions of level {level} are no pairs of its {size} regions")
     for name in ("logits", "embeddings"):
       rows = getattr(self, name)
       if rows is not None and rows.ndim == 2 and len(rows) != sizes[0]:
@@ -87,6 +101,7 @@ class Hierarchy:
     logits: Float[np.ndarray, "*n c"] | None = None,
     image_features: Float[np.ndarray, "d"] | None = None,
     embeddings: Float[np.ndarray, "n e"] | None = None,
+    lengths: Sequence[Float[np.ndarray, "_ _"]] = (),
   ) -> "Hierarchy":
     """Builds the hierarchy of one image from what a model says about its tokens.
 
@@ -106,6 +121,9 @@ class Hierarchy:
       logits: of the whole image, `[c]`, or a row per token of the first level.
       image_features: of the whole image.
       embeddings: a row per token of the first level.
+      lengths: for each level how far tokens are apart, `[n_l, n_l]`, infinite where they do not
+        touch; or nothing. With them the result has `unions` and `heights`: by average linkage
+        along borders, among siblings, and above the last level among all.
 
     Raises:
       ValueError: an assignment names a cluster that the next level does not have.
@@ -114,12 +132,12 @@ class Hierarchy:
       if lower.size and lower.max() >= len(upper):
         raise ValueError(f"assignments[{level}] names cluster {lower.max()} of {len(upper)}")
     num_segments = len(assignments[0]) if len(assignments) else int(segments.max()) + 1
-    ids, labels = _compact(_fill_unsegmented(segments, num_segments))
-    base, parents, kept = labels, [], []
+    ids, labels = compact(fill_unsegmented(segments, num_segments))
+    base, parents, kept, tables = labels, [], [], []
     rows = {"logits": logits, "embeddings": embeddings}
     for level, assignment in enumerate(assignments):
       cluster = assignment[ids]
-      donors = ids[_donors(cluster >= 0, labels)]
+      donors = ids[find_donors(cluster >= 0, labels)]
       if features:
         kept.append(features[level][donors].astype(np.float32))
       if level == 0:
@@ -127,13 +145,24 @@ class Hierarchy:
           name: table[donors] if table is not None and table.ndim == 2 else table
           for name, table in rows.items()
         }
-      ids, parent = _compact(np.maximum(assignment[donors], 0))
+      if lengths:
+        same = donors[:, None] == donors
+        tables.append(np.where(same, 0, lengths[level][donors][:, donors]))
+      ids, parent = compact(np.maximum(assignment[donors], 0))
       parents.append(parent)
       labels = parent[labels]
     if features:
       kept.append(features[-1][ids].astype(np.float32))
+    unions, heights = merge_levels(base, parents, tables) if tables else ((), ())
     return cls(
-      base, tuple(parents), tuple(kept), probabilities, image_features=image_features, **rows
+      base,
+      tuple(parents),
+      tuple(kept),
+      probabilities,
+      image_features=image_features,
+      unions=unions,
+      heights=heights,
+      **rows,
     )
 
   @classmethod
@@ -178,10 +207,11 @@ class Hierarchy:
   def cut(self, num_regions: int) -> Int[np.ndarray, "h w"]:
     """Label map with exactly `num_regions` regions, or with all superpixels if there are fewer.
 
-    Starts from the coarsest level that has enough regions and merges siblings, cheapest pair
-    first by `merge_order`: by unit features where the hierarchy has them, by the regions' centres
-    otherwise. Above the last level everything is siblings. So all cuts nest in each other and in
-    the levels, and a cut at a level's own size is that level. `merges` tells the pairs.
+    Starts from the coarsest level that has enough regions and merges siblings, the closest pair
+    first: by `heights` where the hierarchy has them; otherwise by `merge_order`, of unit features
+    where there are any and of the regions' centres where not. Above the last level everything is
+    siblings. So all cuts nest in each other and in the levels, and a cut at a level's own size is
+    that level. `merges` tells the pairs.
 
     Raises:
       ValueError: `num_regions` is below 1.
@@ -196,12 +226,15 @@ class Hierarchy:
     )
 
   def merges(self, level: int) -> Int[np.ndarray, "m 2"]:
-    """The unions by which `cut` leads from a level to the next, or from the last to one region.
+    """The unions by which `cut` leads from a level to the next, or from the last to one region:
+    `unions` where the hierarchy has them.
 
     Returns:
       Rows (kept id, absorbed id) of the level's regions, kept < absorbed, in order: after m of
       them m regions fewer are left, numbered by the lowest id in each.
     """
+    if self.unions:
+      return self.unions[level]
     size, last = self.sizes[level], level == self.num_levels - 1
     parents = np.zeros(size, np.int32) if last else self.parents[level]
     labels = self.labels(level)
@@ -215,18 +248,28 @@ class Hierarchy:
     """Strength of the boundary between neighbouring pixels, float32 `[2h + 1, 2w + 1]` in [0, 1].
 
     Pixel (i, j) sits at (2i + 1, 2j + 1) with value 0 and the edge to its right-hand neighbour at
-    (2i + 1, 2j + 2): its value is the share of the levels that separate the two. A vertex has the
-    largest value of the edges that meet in it; the frame's own edges are 0, so it adds no
-    boundary. The parts of `boundaries() < (l + 0.5) / num_levels` that hang together, sampled at
-    the pixels, are the connected components of level l.
+    (2i + 1, 2j + 2). A vertex has the largest value of the edges that meet in it; the frame's own
+    edges are 0, so it adds no boundary.
+
+    With `heights` an edge's value is x / (1 + x), x being the height of the union that brings its
+    two pixels together, and no less than those of the unions below it: an ultrametric map, whose
+    values mean the same in every image. Without, it is the share of the levels that separate the
+    two: the parts of `boundaries() < (l + 0.5) / num_levels` that hang together, sampled at the
+    pixels, are the connected components of level l.
     """
     height, width = self.segments.shape
     strength = np.zeros((2 * height + 1, 2 * width + 1), np.float32)
-    for level in range(self.num_levels):
-      labels = self.labels(level)
-      strength[1::2, 2:-1:2] += labels[:, :-1] != labels[:, 1:]
-      strength[2:-1:2, 1::2] += labels[:-1] != labels[1:]
-    strength /= self.num_levels
+    maps, apart, most = [self.segments], np.not_equal, 1
+    if self.heights:
+      table = meeting_heights(self.parents, self.unions, self.heights)
+      table /= 1 + table
+      apart = lambda first, second: table[first, second]
+    else:
+      maps, most = [self.labels(level) for level in range(self.num_levels)], self.num_levels
+    for labels in maps:
+      strength[1::2, 2:-1:2] += apart(labels[:, :-1], labels[:, 1:])
+      strength[2:-1:2, 1::2] += apart(labels[:-1], labels[1:])
+    strength /= most
     across = np.pad(strength[:, 1::2], ((0, 0), (1, 1)))[::2]
     along = np.pad(strength[1::2], ((1, 1), (0, 0)))[:, ::2]
     strength[::2, ::2] = np.max([across[:, :-1], across[:, 1:], along[:-1], along[1:]], axis=0)
@@ -236,7 +279,8 @@ class Hierarchy:
     """Writes one compressed npz file; the name is kept as given."""
     arrays = {"segments": self.segments}
     arrays |= {f"parents_{level}": array for level, array in enumerate(self.parents)}
-    arrays |= {f"features_{level}": array for level, array in enumerate(self.features)}
+    for name in ("features", "unions", "heights"):
+      arrays |= {f"{name}_{level}": array for level, array in enumerate(getattr(self, name))}
     arrays |= {name: getattr(self, name) for name in _OPTIONAL if getattr(self, name) is not None}
     with open(path, "wb") as file:
       np.savez_compressed(file, **arrays)
@@ -257,21 +301,14 @@ class Hierarchy:
         arrays["segments"],
         _numbered(arrays, "parents"),
         _numbered(arrays, "features"),
+        unions=_numbered(arrays, "unions"),
+        heights=_numbered(arrays, "heights"),
         **{name: arrays.get(name) for name in _OPTIONAL},
       )
     except Exception as error:  # a damaged archive raises nearly anything
       raise UserError(
         f"{path} is damaged or holds no hierarchy ({error}); save it anew."
       ) from error
-
-
-def _compact(labels: Int[np.ndarray, "*shape"]) -> tuple[np.ndarray, np.ndarray]:
-  """The ids in use, all >= 0, ascending, and the array with each id replaced by its rank."""
-  ids = np.unique(labels)
-  # A table, since the inverse that numpy returns sorts, and takes eight times an image's memory.
-  ranks = np.zeros(ids[-1] + 1, np.int32)
-  ranks[ids] = np.arange(len(ids))
-  return ids, ranks[labels]
 
 
 def _count_ids(labels: Int[np.ndarray, "*shape"], what: str) -> int:
@@ -281,34 +318,6 @@ def _count_ids(labels: Int[np.ndarray, "*shape"], what: str) -> int:
   if ids[0] != 0 or ids[-1] != len(ids) - 1:
     raise ValueError(f"the ids of {what} run from {ids[0]} to {ids[-1]} with gaps")
   return len(ids)
-
-
-def _fill_unsegmented(
-  segments: Int[np.ndarray, "h w"], num_segments: int
-) -> Int[np.ndarray, "h w"]:
-  """Gives pixels of no segment the segment of the nearest pixel that has one."""
-  outside = (segments < 0) | (segments >= num_segments)
-  if not outside.any():
-    return segments
-  if outside.all():
-    return np.zeros_like(segments)
-  nearest = ndimage.distance_transform_edt(outside, return_distances=False, return_indices=True)
-  return segments[tuple(nearest)]
-
-
-def _donors(valid: Bool[np.ndarray, "n"], labels: Int[np.ndarray, "h w"]) -> Int[np.ndarray, "n"]:
-  """The region whose token speaks for each region: itself, or a neighbour's where it has none."""
-  if not valid.any():
-    return np.zeros(len(valid), np.int64)
-  if valid.all():
-    return np.arange(len(valid))
-  borders = border_lengths(labels, len(valid))
-  donors = np.where(valid, np.arange(len(valid)), -1)
-  while (donors < 0).any():
-    shared = np.where(donors >= 0, borders, 0)
-    reached = (donors < 0) & shared.any(axis=1)
-    donors[reached] = donors[shared.argmax(axis=1)[reached]]
-  return donors
 
 
 def _unit(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:

@@ -25,6 +25,11 @@ def add(sub: argparse.ArgumentParser, out: str) -> None:
   sub.add_argument(
     "--num-clusters", type=_counts, metavar="A,B,C,D", help="the most regions of each level"
   )
+  sub.add_argument(
+    "--assignment",
+    choices=("cosine", "path"),
+    help="how regions form: cosine as published, path so that each hangs together",
+  )
   sub.add_argument("--batch-size", type=int, default=16, metavar="N", help="images seen at once")
   sub.add_argument("--force", action="store_true", help="overwrite")
 
@@ -49,8 +54,9 @@ def find_method(arguments: argparse.Namespace) -> Any:
 
   if arguments.method is None or arguments.method in methods.TOKEN_METHODS:
     return load_segmenter(arguments, method=arguments.method)
-  if arguments.weights is not None:
-    raise UserError(f"--method {arguments.method} uses no model; leave out --weights.")
+  for name in ("weights", "assignment"):
+    if getattr(arguments, name) is not None:
+      raise UserError(f"--method {arguments.method} uses no model; leave out --{name}.")
   return image_segmenter.ImageSegmenter(
     arguments.method,
     num_regions=arguments.num_clusters,
@@ -68,6 +74,7 @@ def load_segmenter(arguments: argparse.Namespace, **options: Any) -> Any:
     size=arguments.size,
     num_segments=arguments.num_segments,
     num_clusters=arguments.num_clusters,
+    assignment=arguments.assignment,
     **options,
   )
 

@@ -1,5 +1,7 @@
 """The graph of the regions of a label map: which of them touch, and in which order they merge."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 
@@ -54,6 +56,125 @@ def merge_order(
     table[absorbed] = table[:, absorbed] = np.inf
     table[kept] = table[:, kept] = costs(kept)
   return np.array(order, np.int64).reshape(-1, 2)
+
+
+def linkage_order(
+  lengths: Float[np.ndarray, "n n"],
+  borders: Float[np.ndarray, "n n"] | Int[np.ndarray, "n n"],
+  linked: Bool[np.ndarray, "n n"],
+) -> tuple[Int[np.ndarray, "m 2"], Float[np.ndarray, "m"]]:
+  """Greedy order in which linked regions merge by average linkage, until no link is left.
+
+  The pair that lies closest merges first, ties by the lowest ids. How far two unions are apart is
+  the mean along the border between them, so heights never fall. Linked regions that do not touch
+  merge after all that do.
+
+  Args:
+    lengths: how far each two regions are apart, symmetric, not negative; infinite if unknown.
+    borders: how long a border they share; they touch where it is above zero.
+    linked: which pairs may merge at all, symmetric; a union keeps the links of both.
+
+  Returns:
+    Rows (kept id, absorbed id), kept < absorbed, and the distance at which each merges.
+  """
+  linked = linked & ~np.eye(len(lengths), dtype=bool)
+  touch = linked & (borders > 0) & np.isfinite(lengths)
+  borders = np.where(touch, borders, 0).astype(np.float64)
+  sums = np.where(touch, lengths, 0) * borders
+  far = np.where(touch, lengths, 0).max(initial=0) + 1
+
+  def means(rows):
+    near = sums[rows] / np.maximum(borders[rows], 1e-12)
+    return np.where(borders[rows] > 0, near, np.where(linked[rows], far, np.inf))
+
+  table, order, heights = means(slice(None)), [], []
+  while linked.any():
+    kept, absorbed = divmod(int(table.argmin()), len(table))
+    order.append((kept, absorbed))
+    heights.append(table[kept, absorbed])
+    for each in (sums, borders, linked):
+      each[kept] += each[absorbed]
+      each[kept, kept] = 0
+      each[:, kept] = each[kept]
+      each[absorbed] = each[:, absorbed] = 0
+    table[absorbed] = table[:, absorbed] = np.inf
+    table[kept] = table[:, kept] = means(kept)
+  # Rounding may leave a mean a hair below the one before.
+  return np.array(order, np.int64).reshape(-1, 2), np.maximum.accumulate(np.array(heights))
+
+
+def contract(
+  lengths: Float[np.ndarray, "n n"],
+  borders: Float[np.ndarray, "n n"] | Int[np.ndarray, "n n"],
+  parents: Int[np.ndarray, "n"],
+) -> tuple[Float[np.ndarray, "k k"], Float[np.ndarray, "k k"]]:
+  """Distances of unions of regions, as means along the borders between them, and their borders.
+
+  Args:
+    lengths, borders: as `linkage_order` takes them.
+    parents: the union that holds each region.
+  """
+  member = np.eye(parents.max() + 1)[parents]
+  known = np.where(np.isfinite(lengths), borders, 0).astype(np.float64)
+  sums = member.T @ (np.where(known > 0, lengths, 0) * known) @ member
+  weights = member.T @ known @ member
+  borders = member.T @ borders @ member
+  np.fill_diagonal(borders, 0)
+  return np.where(weights > 0, sums / np.maximum(weights, 1e-12), np.inf), borders
+
+
+def merge_levels(
+  labels: Int[np.ndarray, "h w"],
+  parents: Sequence[Int[np.ndarray, "_"]],
+  tables: Sequence[Float[np.ndarray, "_ _"]],
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+  """Unions, and the heights at which they happen, that lead from each level to the next and from
+  the last to one region: `linkage_order` among siblings.
+
+  Args:
+    labels: region of every pixel at the finest level.
+    parents: for each level but the last the region above that holds each region.
+    tables: how far the regions of those levels are apart, as `linkage_order` takes it; for the last
+      it follows from the one below.
+  """
+  found = []
+  borders = border_lengths(labels, len(tables[0]))
+  for parent, table in zip(parents, tables, strict=True):
+    found.append(linkage_order(table, borders, parent[:, None] == parent))
+    table, borders = contract(table, borders, parent)
+  found.append(linkage_order(table, borders, np.ones(table.shape, bool)))
+  unions, heights = zip(*found, strict=True)
+  return tuple(each.astype(np.int32) for each in unions), tuple(
+    each.astype(np.float32) for each in heights
+  )
+
+
+def meeting_heights(
+  parents: Sequence[Int[np.ndarray, "_"]],
+  unions: Sequence[Int[np.ndarray, "_ 2"]],
+  heights: Sequence[Float[np.ndarray, "_"]],
+) -> Float[np.ndarray, "n n"]:
+  """The height at which each two of the finest regions come together, an ultrametric: that of their
+  union, or of one that made either side of it, if that was higher.
+
+  Args:
+    parents: for each level but the last the region above that holds each region.
+    unions, heights: for each level, as `merge_levels` finds them.
+  """
+  size = len(parents[0]) if parents else len(unions[0]) + 1
+  region, reached = np.arange(size), np.zeros(size, np.float32)
+  table = np.zeros((size, size), np.float32)
+  for level, (pairs, values) in enumerate(zip(unions, heights, strict=True)):
+    union = region.copy()
+    for (kept, absorbed), height in zip(pairs, values, strict=True):
+      first, second = np.flatnonzero(union == kept), np.flatnonzero(union == absorbed)
+      height = max(height, reached[first[0]], reached[second[0]])
+      table[np.ix_(first, second)] = table[np.ix_(second, first)] = height
+      reached[first] = reached[second] = height
+      union[second] = kept
+    if level < len(parents):
+      region = parents[level][region]
+  return table
 
 
 def merge(labels: Int[np.ndarray, "h w"], order: Int[np.ndarray, "m 2"]) -> Int[np.ndarray, "h w"]:

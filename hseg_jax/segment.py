@@ -18,8 +18,10 @@ from hseg_jax.baselines import methods, token_hierarchy
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
 from hseg_jax.interop import exported, hub, torch_weights
+from hseg_jax.label_maps import fill_unsegmented
 from hseg_jax.model_input import SUPERPIXELS, Preparation, Prepared, resize_labels
 from hseg_jax.preprocessing import count_on_device, normalize
+from hseg_jax.region_graph import border_lengths
 from hseg_jax.superpixels import device
 
 MAX_BATCH = 16
@@ -102,6 +104,7 @@ class Segmenter:
     self.model = model
     self.variables = jax.device_put(dict(variables))
     self._forward = jax.jit(functools.partial(_forward, model))
+    self._room = room if room and model.assignment == "path" else 0
     self._compiled = collections.defaultdict(set)  # working size -> batch sizes
 
   @classmethod
@@ -128,6 +131,7 @@ class Segmenter:
     size: int | None = None,
     num_segments: int | None = None,
     num_clusters: Sequence[int] | None = None,
+    assignment: str | None = None,
     method: str | None = None,
   ) -> "Segmenter":
     """Reads a weights folder; what is not given is as in training.
@@ -138,6 +142,8 @@ class Segmenter:
       num_segments: the most superpixels there may be; raise it along with `size`.
       num_clusters: the most regions there may be at each further level, at each level of a ViT.
       method: of clustering the tokens of a ViT, as the class takes it.
+      assignment: "cosine" as published, or "path", with which regions hang together; either may be
+        put upon weights that were trained with the other.
 
     Raises:
       UserError: the folder is missing, damaged or of another kind, or an option does not suit.
@@ -157,7 +163,10 @@ class Segmenter:
     if num_segments is not None:
       superpixels["num_segments"] = num_segments
     if num_clusters is not None and model.num_clusters:
-      model = create_model(**{**fields, "num_clusters": tuple(num_clusters)})
+      fields["num_clusters"] = tuple(num_clusters)
+    if assignment is not None:
+      fields["assignment"] = assignment
+    model = create_model(**fields)
     misfit = torch_weights.find_misfit({name: leaf.shape for name, leaf in flat.items()}, model)
     if misfit:
       raise UserError(
@@ -251,12 +260,18 @@ class Segmenter:
     count = min(enough, default=1 << (len(batch) - 1).bit_length())
     self._compiled[size].add(count)
     rows = np.arange(count) % len(batch)
-    if labels is not None:
-      labels = labels[rows]
-    elif self._cut is not None:
-      labels = self._cut(pixels[rows])
+    pixels, labels = pixels[rows], None if labels is None else labels[rows]
+    if labels is None and self._cut is not None:
+      labels = self._cut(pixels)
       made = {"segments": labels}
-    out = jax.device_get(self._forward(self.variables, pixels[rows], labels) | made)
+    inputs = [pixels, labels]
+    if self._room:
+      # Of the superpixels as they are: once shrunk, thin ones part neighbours or let others meet.
+      whole = jax.device_get(labels) if made else [each.segments for each in batch]
+      filled = (fill_unsegmented(each, self._room) for each in whole)
+      lengths = np.stack([border_lengths(each, self._room).astype(np.float32) for each in filled])
+      inputs.append(lengths if made else lengths[rows])
+    out = jax.device_get(self._forward(self.variables, *inputs) | made)
     return [jax.tree.map(lambda values, i=i: values[i], out) for i in range(len(batch))]
 
   def assemble(self, prepared: Prepared, row: Mapping[str, Any]) -> Hierarchy:
@@ -298,15 +313,19 @@ def _forward(
   variables: Mapping[str, Any],
   image: UInt8[Array, "b h w 3"],
   segments: Int[Array, "b h w"] | None,
+  borders: Float[Array, "b n n"] | None = None,
 ) -> dict[str, Any]:
   """Arguments of `Hierarchy.from_assignments`, for each image of a batch; or a ViT's `tokens`."""
-  out = model.apply(variables, normalize(image), segments, train=False)
+  known = {} if borders is None else {"borders": borders}
+  out = model.apply(variables, normalize(image), segments, train=False, **known)
   found: dict[str, Any] = {"image_features": out.features}
   if out.levels:
     found["assignments"] = tuple(level.clusters for level in out.levels)
     found["features"] = (*(level.tokens for level in out.levels), out.levels[-1].centroids)
   else:
     found["tokens"] = out.tokens
+  if borders is not None:
+    found["lengths"] = tuple(level.lengths for level in out.levels)
   if model.num_classes and model.head_kind != "projector":
     found["logits"] = out.logits
     if out.logits.ndim == 2:

@@ -14,6 +14,7 @@ from hseg_jax import files
 from hseg_jax.errors import UserError
 from hseg_jax.experiment import Experiment
 from hseg_jax.interop import exported
+from hseg_jax.models import may_lack
 from hseg_jax.training import checkpoint, sharding
 from hseg_jax.training import state as states
 from hseg_jax.training import workdir as workdirs
@@ -125,6 +126,8 @@ def initialize_from(
     name = "/".join(key.key for key in path)
     if path[1].key in skip:
       return leaf
+    if name not in weights and may_lack(name):
+      return leaf
     if name not in weights:
       raise UserError(f"init_from has no {name}; name the part in init_from_skip to start it anew.")
     value = weights.pop(name)
@@ -136,6 +139,7 @@ def initialize_from(
     return jax.device_put(value.astype(leaf.dtype), leaf.sharding)
 
   variables = jax.tree_util.tree_map_with_path(take, variables)
+  weights = {name: w for name, w in weights.items() if not may_lack(name)}
   if weights:
     raise UserError(f"init_from has {min(weights)}, which the model has not; see init_from_skip.")
   state = objective.with_model(state, variables)

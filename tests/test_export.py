@@ -104,6 +104,14 @@ def test_pytorch_weights_are_the_same_weights(run, tmp_path):
   assert not (tmp_path / "out" / "pytorch_model.safetensors").exists()
 
 
+def test_pytorch_knows_no_paths(run, tmp_path, monkeypatch):
+  settings = {**SETTINGS, "model": {**MODEL, "assignment": "path"}}
+  monkeypatch.setattr(export, "load_run", lambda workdir: ({}, 20, settings))
+  with pytest.raises(UserError, match="export without --torch"):
+    export.export(run, tmp_path / "out", torch=True)
+  assert not (tmp_path / "out").exists()
+
+
 def test_classes_without_a_readable_name_are_named(run, tmp_path):
   (tmp_path / "names.csv").write_text("n1,ant\n")
   with pytest.raises(UserError, match="no readable name for n2, n3"):

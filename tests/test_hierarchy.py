@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
+from hseg_jax.scoring import contour_maps
 
 
 def random_hierarchy(seed, shape=(11, 9), counts=(20, 9, 4), features=True):
@@ -168,6 +169,87 @@ def test_boundary_values_by_hand():
       [0, 0, 0.5, 0, 0],
     ],
   )
+
+
+def measured_hierarchy(seed, side=12, counts=(30, 8, 3)):
+  """A hierarchy with distances between touching regions, some superpixels lost, as of a model."""
+  rng = np.random.default_rng(seed)
+  blocks = rng.permutation(36).reshape(6, 6) % counts[0]
+  segments = blocks.repeat(side // 6, 0).repeat(side // 6, 1)
+  first = rng.integers(0, counts[1], counts[0])
+  first[rng.permutation(counts[0])[:4]] = -1
+  assignments = [first, rng.integers(0, counts[2], counts[1])]
+  lengths = []
+  for n in counts[:2]:
+    far = rng.random((n, n)).astype(np.float32)
+    lengths.append(np.where(rng.random((n, n)) < 0.8, far + far.T, np.inf))
+    lengths[-1] = np.maximum(lengths[-1], lengths[-1].T)
+  return Hierarchy.from_assignments(segments, assignments, lengths=lengths)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_distances_give_cuts_that_nest_and_an_ultrametric_map(seed):
+  hierarchy = measured_hierarchy(seed)
+  assert all(np.diff(heights).min(initial=0) >= 0 for heights in hierarchy.heights)
+  finer = hierarchy.labels(0)
+  for num_regions in range(hierarchy.sizes[0], 0, -1):
+    cut = hierarchy.cut(num_regions)
+    assert len(np.unique(cut)) == num_regions and is_nested(finer, cut)
+    finer = cut
+  for level, size in enumerate(hierarchy.sizes):
+    np.testing.assert_array_equal(hierarchy.cut(size), hierarchy.labels(level))
+  strength = hierarchy.boundaries()
+  assert strength.dtype == np.float32 and 0 <= strength.min() and strength.max() < 1
+  # Cut anywhere, no edge above the threshold lies inside a region: that is what ultrametric means.
+  thresholds = np.unique(strength)
+  cuts = contour_maps.cut(strength, thresholds)
+  for threshold, regions in zip(thresholds, cuts.regions, strict=True):
+    labels = regions[cuts.labels]
+    inside = labels[:, :-1] == labels[:, 1:]
+    assert strength[1::2, 2:-1:2][inside].max(initial=0) <= threshold
+    inside = labels[:-1] == labels[1:]
+    assert strength[2:-1:2, 1::2][inside].max(initial=0) <= threshold
+  assert cuts.regions[-1].max() == 0
+
+
+def test_heights_by_hand():
+  segments = np.arange(4)[None].repeat(2, axis=0)
+  lengths = [
+    np.array([[0, 1, np.inf, np.inf], [1, 0, 3, np.inf], [np.inf, 3, 0, 0.5], [9, 9, 0.5, 0]]),
+    np.array([[0, 0.25], [0.25, 0]]),
+  ]
+  assignments = [np.array([0, 0, 1, 1]), np.array([0, 0])]
+  hierarchy = Hierarchy.from_assignments(segments, assignments, lengths=lengths)
+  assert [each.tolist() for each in hierarchy.unions] == [[[2, 3], [0, 1]], [[0, 1]], []]
+  assert [each.tolist() for each in hierarchy.heights] == [[0.5, 1], [0.25], []]
+  # What has grown together at 1 does not fall apart again at 0.25.
+  np.testing.assert_allclose(hierarchy.boundaries()[1], [0, 0, 1 / 2, 0, 1 / 2, 0, 1 / 3, 0, 0])
+  np.testing.assert_array_equal(hierarchy.cut(3)[0], [0, 1, 2, 2])
+
+
+def test_a_lost_superpixel_lies_where_its_neighbour_lies():
+  lengths = [np.array([[0, np.inf, 3], [np.inf, 0, np.inf], [3, np.inf, 0]])]
+  assignment = np.array([0, -1, 0])
+  hierarchy = Hierarchy.from_assignments(np.array([[0, 1, 2]]), [assignment], lengths=lengths)
+  assert hierarchy.unions[0].tolist() == [[0, 1], [0, 2]]
+  assert hierarchy.heights[0].tolist() == [0, 3]
+
+
+def test_heights_are_kept_in_files(tmp_path):
+  hierarchy = measured_hierarchy(3)
+  hierarchy.save(tmp_path / "a.npz")
+  loaded = Hierarchy.load(tmp_path / "a.npz")
+  for name in ("unions", "heights"):
+    for kept, given in zip(getattr(loaded, name), getattr(hierarchy, name), strict=True):
+      np.testing.assert_array_equal(kept, given)
+  random_hierarchy(3).save(tmp_path / "b.npz")
+  assert Hierarchy.load(tmp_path / "b.npz").heights == ()
+  with pytest.raises(ValueError, match=r"\[0, 0, 0\] unions for levels of"):
+    none = tuple(np.zeros((0, 2), np.int32) for _ in range(3))
+    Hierarchy(hierarchy.segments, hierarchy.parents, unions=none)
+  with pytest.raises(ValueError, match="the unions of level 0 are no pairs of its"):
+    swapped = tuple(pairs[:, ::-1] for pairs in hierarchy.unions)
+    Hierarchy(hierarchy.segments, hierarchy.parents, unions=swapped)
 
 
 class Bomb:

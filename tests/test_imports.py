@@ -11,7 +11,16 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "hseg_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NO_JAX = ("data", "scoring", "viz", "baselines", "hierarchy", "region_graph")
 NO_JAX += ("superpixels/seeds", "superpixels/grid")
-NO_JAX += ("files", "images", "inputs", "model_input", "processes", "progress", "regions")
+NO_JAX += (
+  "files",
+  "images",
+  "inputs",
+  "label_maps",
+  "model_input",
+  "processes",
+  "progress",
+  "regions",
+)
 NO_JAX += (
   "benchmarks",
   "score",

@@ -2,8 +2,17 @@
 
 import numpy as np
 import pytest
+from scipy.cluster import hierarchy
+from scipy.spatial import distance
 
-from hseg_jax.region_graph import border_lengths, dissolve_smallest, merge, merge_order
+from hseg_jax.region_graph import (
+  border_lengths,
+  contract,
+  dissolve_smallest,
+  linkage_order,
+  merge,
+  merge_order,
+)
 
 
 def test_border_lengths_by_hand():
@@ -59,3 +68,37 @@ def test_dissolving_one_by_one_is_dissolving_at_once():
     neighbour = border_lengths(one_by_one, count + 1)[smallest].argmax()
     one_by_one = merge(one_by_one, np.array([sorted((smallest, neighbour))]))
   np.testing.assert_array_equal(dissolve_smallest(labels, 5), one_by_one)
+
+
+def test_linkage_order_is_average_linkage():
+  points = np.random.default_rng(1).normal(size=(20, 3))
+  pairs = distance.pdist(points)
+  everything = np.ones((20, 20), bool)
+  order, heights = linkage_order(distance.squareform(pairs), np.ones((20, 20)), everything)
+  expected = hierarchy.linkage(pairs, "average")
+  np.testing.assert_allclose(heights, expected[:, 2])
+  region = merge(np.arange(20)[None], order[:14])[0]
+  six = hierarchy.fcluster(expected, 6, "maxclust")
+  assert len(set(zip(region, six, strict=True))) == 6
+
+
+def test_linkage_weighs_borders_and_leaves_the_rest_to_the_end():
+  lengths = np.array([[0, 1, 2, 9], [1, 0, 5, np.inf], [2, 5, 0, 9], [9, np.inf, 9, 0.0]])
+  borders = np.array([[0, 1, 3, 0], [1, 0, 1, 4], [3, 1, 0, 0], [0, 4, 0, 0]])
+  everything = np.ones((4, 4), bool)
+  order, heights = linkage_order(lengths, borders, everything)
+  # 2 is (3 * 2 + 1 * 5) / 4 from the union of 0 and 1; 3 shares a border of unknown strength with
+  # 1, and none with 0 and 2 to which distances are known.
+  assert order.tolist() == [[0, 1], [0, 2], [0, 3]]
+  np.testing.assert_allclose(heights, [1, 2.75, 6])
+  siblings = np.array([0, 1, 0, 1])
+  order, heights = linkage_order(lengths, borders, siblings[:, None] == siblings)
+  assert order.tolist() == [[0, 2], [1, 3]] and heights.tolist() == [2, 3]
+
+
+def test_contraction_averages_along_borders():
+  lengths = np.array([[0, 1, 2, np.inf], [1, 0, 5, 4], [2, 5, 0, 7], [np.inf, 4, 7, 0.0]])
+  borders = np.array([[0, 1, 3, 2], [1, 0, 1, 4], [3, 1, 0, 0], [2, 4, 0, 0]])
+  found, contracted = contract(lengths, borders, np.array([0, 0, 1, 2]))
+  np.testing.assert_array_equal(contracted, [[0, 4, 6], [4, 0, 0], [6, 0, 0]])
+  assert found[0, 1] == 2.75 and found[0, 2] == 4 and np.isinf(found[1, 2])

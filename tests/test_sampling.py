@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hseg_jax.models.sampling import farthest_point_sampling
+from hseg_jax.models.sampling import farthest_node_sampling, farthest_point_sampling
 
 
 def brute_force(tokens, mask, num_samples):
@@ -56,3 +56,18 @@ def test_invalid_tokens_do_not_matter():
   tokens[:, 7:] = 1e6
   again = farthest_point_sampling(jnp.asarray(tokens), jnp.asarray(mask), 4)
   np.testing.assert_array_equal(picks, again)
+
+
+def test_nodes_are_picked_farthest_first():
+  rng = np.random.default_rng(3)
+  points = rng.normal(size=(3, 14, 2))
+  distances = np.linalg.norm(points[:, :, None] - points[:, None], axis=-1).astype(np.float32)
+  mask = rng.random((3, 14)) < 0.7
+  picks = farthest_node_sampling(jnp.asarray(distances), jnp.asarray(mask), 12)
+  for table, valid, found in zip(distances, mask, np.asarray(picks), strict=True):
+    nodes = np.flatnonzero(valid)
+    expected = [nodes[table[np.ix_(nodes, nodes)].sum(1).argmax()]]
+    while len(expected) < len(nodes):
+      left = np.setdiff1d(nodes, expected)
+      expected.append(left[table[np.ix_(left, expected)].min(1).argmax()])
+    np.testing.assert_array_equal(found, [*expected, *[-1] * 12][:12])

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 import hseg_jax
 from hseg_jax import segment
@@ -60,6 +61,33 @@ def assert_equal(one, other):
   for name in ("probabilities", "logits", "image_features"):
     np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-5)
   assert one.embeddings is None and other.embeddings is None
+
+
+def test_along_paths_every_region_is_one_piece(tmp_path):
+  # Weights that were trained without paths, photographs larger than what the model sees, and
+  # superpixels so thin that most touch others there than in the photograph, or vanish.
+  along = segment.Segmenter.from_exported(save(tmp_path / "weights"), assignment="path")
+  images = [photograph(seed, 90, 90) for seed in range(3)]
+  stripes = np.zeros((90, 90), np.int32)
+  for i, start in enumerate((20, 22, 45, 47, 48, 60, 63), start=1):
+    stripes[start:] = i
+    stripes[:40, start:] += 8 * (i == 4)
+  # Two red blocks meet where the model sees them, but a line that is lost there keeps them apart.
+  blocks = np.zeros((96, 96), np.int32)
+  blocks[:48, 70:], blocks[48], blocks[49:, :50], blocks[49:, 50:] = 1, 2, 3, 4
+  colors = np.array([[0, 0, 255], [255, 0, 0], [0, 0, 0], [0, 255, 0], [255, 0, 0]], np.uint8)
+  maps = [stripes, stripes.T, np.rot90(stripes), blocks]
+  hierarchies = along([*images, colors[blocks]], maps)
+  assert [each.sizes[1:] for each in hierarchies] == [(6, 3), (6, 3), (6, 3), (4, 3)]
+  for i, hierarchy in enumerate(hierarchies):
+    for level in range(3):
+      labels = hierarchy.labels(level)
+      assert all(ndimage.label(labels == region)[1] == 1 for region in np.unique(labels)), (
+        i,
+        level,
+      )
+    assert [len(heights) for heights in hierarchy.heights[1:]] == [hierarchy.sizes[1] - 3, 2]
+    assert hierarchy.boundaries().max() > 0
 
 
 @pytest.mark.parametrize("size", [(47, 71), (89, 59)])
@@ -304,6 +332,19 @@ def test_refuses_options_that_do_not_suit(options, message):
 def test_refuses_what_is_no_image(segmenter, image, message):
   with pytest.raises(UserError, match=message):
     segmenter(image)
+
+
+def test_weights_trained_along_paths_may_be_used_without(tmp_path):
+  flat, info = exported.load_exported(save(tmp_path))
+  flat["params/pool_0/path/scale"] = np.float32(0)
+  exported.save(tmp_path, exported.unflatten(flat), info)
+  segment.Segmenter.from_exported(tmp_path)
+  info["model"]["assignment"] = "path"
+  exported.save(
+    tmp_path, exported.unflatten({**flat, "params/pool_0/path/scale": np.ones(2)}), info
+  )
+  with pytest.raises(UserError, match=r"scale has shape \[2\], in the model \[\]"):
+    segment.Segmenter.from_exported(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -78,3 +78,10 @@ def test_a_plain_vit_takes_only_images():
   found = jax.export.deserialize(bytearray(data)).call(image)
   out = jax.jit(functools.partial(model.apply, train=False))(variables, normalize(image), None)
   np.testing.assert_allclose(found["logits"], out.logits, atol=1e-5, rtol=0)
+
+
+def test_paths_are_part_of_the_program():
+  _, variables = build("cast_tiny", **FIELDS, **CAST)
+  model = hseg_jax.create_model("cast_tiny", **FIELDS, **CAST, assignment="path")
+  _, info = stablehlo.serialize(model, variables, 32)
+  assert info["outputs"]["level_2"].startswith("int32 [b, 16]")

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 from typing import NamedTuple
 
 import jax
@@ -350,10 +351,29 @@ def test_init_from_another_number_of_classes_wants_a_skip(run, weights, tmp_path
   surplus = flat | {"params/extra/kernel": np.zeros(3)}
   with pytest.raises(UserError, match="params/extra/kernel, which the model has not"):
     train.initialize_from(state, e.objective, surplus, skip=())
+  unused = {"params/pool_0/path/scale": np.float32(2)}
+  found = train.initialize_from(state, e.objective, flat | unused, skip=())
+  np.testing.assert_array_equal(found.params["head"]["kernel"], flat["params/head/kernel"])
   with pytest.raises(UserError, match="names 'haed'; the parts are .*head"):
     train.initialize_from(state, e.objective, flat, skip=("haed",))
   with pytest.raises(UserError, match="init_from has no "):
     train.initialize_from(state, e.objective, {"weight": np.zeros(3)}, skip=())
+
+
+def test_weights_without_paths_start_a_model_with_them():
+  pool = {"bias": jnp.zeros(2), "path": {"scale": jnp.float32(0.5)}}
+  objective = types.SimpleNamespace(
+    model_variables=lambda params, batch_stats: {"params": params},
+    with_model=lambda state, variables: state.replace(**variables),
+  )
+  params = {"pool_0": pool}
+  state = states.TrainState(jnp.int32(0), params, {}, (), None, None, jax.random.key(0))
+  weights = {"params/pool_0/bias": np.ones(2)}
+  found = train.initialize_from(state, objective, weights, skip=()).params["pool_0"]
+  assert found["path"]["scale"] == 0.5 and found["bias"].tolist() == [1, 1]
+  weights["params/pool_0/path/scale"] = np.float32(2)
+  found = train.initialize_from(state, objective, weights, skip=()).params["pool_0"]
+  assert found["path"]["scale"] == 2
 
 
 def test_a_changed_number_of_classes_is_refused(copy):

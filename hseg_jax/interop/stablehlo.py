@@ -40,11 +40,10 @@ def make_forward(model: Any, variables: Mapping[str, Any]) -> Callable[..., dict
     found = {"logits": out.logits, "features": out.features}
     region = None
     for i, level in enumerate(out.levels, start=1):
-      step = level.clusters
       if region is None:
-        region = step
+        region = level.clusters
       else:
-        region = jnp.where(region < 0, -1, compose(jnp.maximum(region, 0), step))
+        region = jnp.where(region < 0, -1, compose(jnp.maximum(region, 0), level.clusters))
       found[f"level_{i}"] = region
     return found
 

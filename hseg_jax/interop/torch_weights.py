@@ -21,6 +21,7 @@ from hseg_jax.interop.key_table import (
   key_table,
   projector_table,
 )
+from hseg_jax.models import may_lack
 from hseg_jax.models.cast import CastSeg
 
 StateDict = Mapping[str, np.ndarray]
@@ -78,6 +79,8 @@ def find_misfit(shapes: Mapping[str, tuple[int, ...]], model: Model) -> str | No
   """Says of the first variable whose shape is not the model's what both are; None if all fit."""
   wanted = shapes_of_model(model)
   for name in sorted(wanted.keys() | shapes.keys()):
+    if may_lack(name) and not (name in wanted and name in shapes):
+      continue
     found, expected = (list(each[name]) if name in each else "absent" for each in (shapes, wanted))
     if found != expected:
       return f"{name} has shape {found}, in the model {expected}"

@@ -9,6 +9,8 @@ from hseg_jax.errors import UserError
 from hseg_jax.models.cast import Cast, CastSeg
 from hseg_jax.models.heads import HEADS
 from hseg_jax.models.initializers import INITS
+from hseg_jax.models.path_assignment import SEEDS
+from hseg_jax.models.region_graph import PATHS
 from hseg_jax.models.tome import Tome
 from hseg_jax.models.vit import Vit
 
@@ -63,6 +65,9 @@ _CHOICES = {
   "position": ("sincos", "learned"),
   "init": INITS,
   "empty_segments": ("mask", "attend"),
+  "assignment": ("cosine", "path"),
+  "path_distance": PATHS,
+  "path_seeds": SEEDS,
   "segment_mean": ("nearest", "bilinear"),
   "output": ("image", "segments"),
   "head_kind": HEADS,
@@ -119,6 +124,12 @@ def fields_of(model: nn.Module) -> dict:
   return {**known, "init": fields["weight_init"]}
 
 
+def may_lack(variable: str) -> bool:
+  """Whether weights may come without a variable, named as in "params/pool_0/path/scale", or with it
+  to no use: those that only one way of assigning tokens has, and that start from fixed values."""
+  return "path" in variable.split("/")
+
+
 def _check(name: str, fields: dict) -> None:
   """Raises UserError where fields contradict each other."""
   for key, choices in _CHOICES.items():
@@ -144,6 +155,11 @@ def _check(name: str, fields: dict) -> None:
     raise UserError(
       f"head_kind={fields['head_kind']!r} is for segments, so model {name!r} has to be a _seg "
       "variant with output='segments'."
+    )
+  if fields.get("assignment") == "path" and fields.get("empty_segments") == "attend":
+    raise UserError(
+      f"assignment='path' follows borders, which empty segments have not; model {name!r} needs "
+      "empty_segments='mask' with it."
     )
   depths, clusters = fields["depths"], fields.get("num_clusters")
   if clusters is not None and len(depths) != len(clusters):

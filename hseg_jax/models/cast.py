@@ -14,6 +14,7 @@ from hseg_jax.models.heads import BlockFusion, read_head
 from hseg_jax.models.initializers import cls_init, pooling_scheme, transformer_scheme
 from hseg_jax.models.mask_transformer import MaskTransformer
 from hseg_jax.models.output import CastOutput, Level
+from hseg_jax.models.path_assignment import make_graph, pool_graph
 from hseg_jax.models.position import Position
 from hseg_jax.models.segments import (
   compose,
@@ -55,6 +56,12 @@ class Cast(nn.Module):
       NOTE(reference): it does the latter, and stops where there are fewer tokens than clusters.
     train_last_pool: whether losses reach the last pooling; the features then include the mean of
       its centroids. NOTE(reference): it never trains this pooling of its classification models.
+    assignment: "cosine" compares tokens with seeds as published; "path" follows the graph of the
+      segments, so that regions hang together where superpixels do. It needs no parameters but has
+      some to train, and can be put upon weights that were trained without it.
+    path_distance: "minimax" or "shortest", see `path_assignment.PathAssignment`.
+    path_seeds: "features" (as published), "graph" or "regions", see there.
+    path_color: whether colours count in it.
     head_kind: "linear", or "projector" as in contrastive learning.
     head_hidden_dim: width inside a projector or classifier.
     dtype: of the computation; parameters, sampling, cosines and means are float32.
@@ -79,6 +86,10 @@ class Cast(nn.Module):
   weight_init: str = "moco"
   empty_segments: str = "mask"
   train_last_pool: bool = False
+  assignment: str = "cosine"
+  path_distance: str = "minimax"
+  path_seeds: str = "regions"
+  path_color: bool = True
   head_kind: str = "linear"
   head_hidden_dim: int = 4096
   dtype: str = "float32"
@@ -112,6 +123,7 @@ class Cast(nn.Module):
     image: Float[Array | np.ndarray, "b h w 3"],
     segments: Int[Array | np.ndarray, "b sh sw"],
     train: bool = False,
+    borders: Float[Array | np.ndarray, "b n n"] | None = None,
   ) -> CastOutput:
     """Applies the model.
 
@@ -120,6 +132,8 @@ class Cast(nn.Module):
       segments: superpixel ids in [0, num_segments), at any resolution; any id may be absent, ids
         outside belong to no segment.
       train: whether dropout is on and batch statistics are those of the batch.
+      borders: how long a border each two superpixels share, if that is known from a finer map than
+        `segments`; of use to the assignment "path".
     """
     image, segments = jnp.asarray(image), jnp.asarray(segments)
     grid = make_stem(self.dim, self.stem_strides, self.dtype, self.weight_init)(image, train)
@@ -128,6 +142,9 @@ class Cast(nn.Module):
     cls = self.param("cls_token", cls_init(self.weight_init), (self.dim,)) + cls_position
     cls = jnp.broadcast_to(cls, (image.shape[0], self.dim))
 
+    graph = None
+    if self.assignment == "path":
+      graph = make_graph(segments, image, mask, borders)
     rates = drop_path_rates(self.drop_path, sum(self.depths))
     levels, cls_tokens = [], []
     for i, (depth, num_clusters) in enumerate(zip(self.depths, self.num_clusters, strict=True)):
@@ -135,10 +152,12 @@ class Cast(nn.Module):
       stage_rates, rates = rates[:depth], rates[depth:]
       x = self.blocks(stage_rates, name=f"stage_{i}")(x, self.block_mask(mask), train)
       last_cls, tokens = x[:, 0], x[:, 1:]
-      cls, level = self.pool(num_clusters, name=f"pool_{i}")(last_cls, tokens, mask, train)
+      cls, level = self.pool(num_clusters, name=f"pool_{i}")(last_cls, tokens, mask, train, graph)
       if i == len(self.depths) - 1 and not self.train_last_pool:
         cls, level = jax.lax.stop_gradient((cls, level))
         level = level.replace(tokens=tokens)
+      if graph is not None:
+        graph = pool_graph(graph, level.clusters, num_clusters)
       tokens, mask = level.centroids, level.cluster_mask
       levels.append(level)
       cls_tokens.append(cls)
@@ -167,6 +186,10 @@ class Cast(nn.Module):
       pooling_scheme(self.weight_init),
       self.dtype,
       self.empty_segments == "attend",
+      self.assignment,
+      self.path_distance,
+      self.path_seeds,
+      self.path_color,
       name=name,
     )
 

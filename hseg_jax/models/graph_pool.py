@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 from hseg_jax.models.initializers import dense
 from hseg_jax.models.output import Level
+from hseg_jax.models.path_assignment import PathAssignment, RegionGraph
 from hseg_jax.models.sampling import farthest_point_sampling
 from hseg_jax.models.vit import Attention, layer_norm
 
@@ -79,6 +80,7 @@ class Reduce(nn.Module):
 class GraphPooling(nn.Module):
   """Pools `n` tokens into `num_clusters`: seeds by farthest-point sampling, soft assignment by
   cosine similarity to them, weighted means through a small MLP, and a skip connection to the seed.
+  Or seeds and assignment along the graph of the segments, by `PathAssignment`.
 
   Attributes:
     num_clusters: k; clusters beyond the number of valid tokens are masked and zero.
@@ -89,6 +91,8 @@ class GraphPooling(nn.Module):
     dtype: of the MLP and the attention; sampling, cosines and means are float32.
     attend_empty: treat invalid tokens as the reference does: they take the place of the mean when
       seeds are sampled, count as valid everywhere else, and keep their values.
+    assignment: "cosine" as published, or "path".
+    path_distance, path_seeds, path_color: `distance`, `seeds` and `color` of `PathAssignment`.
 
   Source: section 3.2 of the paper; `cast_models/graph_pool.py` of the reference.
   """
@@ -100,6 +104,10 @@ class GraphPooling(nn.Module):
   scheme: str
   dtype: str
   attend_empty: bool
+  assignment: str = "cosine"
+  path_distance: str = "minimax"
+  path_seeds: str = "regions"
+  path_color: bool = True
 
   @nn.compact
   def __call__(
@@ -108,6 +116,7 @@ class GraphPooling(nn.Module):
     tokens: Float[Array, "b n d"],
     mask: Bool[Array, "b n"],
     train: bool,
+    graph: RegionGraph | None = None,
   ) -> tuple[Float[Array, "b d"], Level]:
     """Pools one level.
 
@@ -116,6 +125,7 @@ class GraphPooling(nn.Module):
       tokens: of the stage's last block.
       mask: True for valid tokens.
       train: whether dropout is on.
+      graph: of the tokens' segments; of use to the assignment "path", which needs it.
 
     Returns:
       The new CLS token and the level, whose `centroids` and `cluster_mask` are the next stage's
@@ -125,15 +135,20 @@ class GraphPooling(nn.Module):
     if self.attend_empty:
       candidates = jnp.where(mask[..., None], tokens, masked_mean(tokens, mask))
       valid = jnp.ones_like(mask)
-    sampled = farthest_point_sampling(candidates, valid, self.num_clusters)
-    cluster_mask = sampled >= 0
-    picks = jnp.maximum(sampled, 0)[..., None]
-
     nodes = NodeFeatures(self.dim, self.num_heads, self.scheme, self.dtype, name="nodes")
     features = unit(nodes(tokens, valid))
-    centres = jnp.take_along_axis(features, picks, axis=1)
     highest = jax.lax.Precision.HIGHEST
-    logits = 5 * jnp.einsum("bnd,bkd->bnk", features, centres, precision=highest)
+    lengths = None
+    if self.assignment == "path":
+      fields = self.num_clusters, self.path_distance, self.path_seeds, self.path_color
+      path = PathAssignment(*fields, name="path")
+      sampled, logits, lengths = path(tokens, features, valid, graph)
+    else:
+      sampled = farthest_point_sampling(candidates, valid, self.num_clusters)
+      centres = jnp.take_along_axis(features, jnp.maximum(sampled, 0)[..., None], axis=1)
+      logits = 5 * jnp.einsum("bnd,bkd->bnk", features, centres, precision=highest)
+    cluster_mask = sampled >= 0
+    picks = jnp.maximum(sampled, 0)[..., None]
     pairs = valid[..., None] & cluster_mask[:, None]
     assignment = jax.nn.softmax(jnp.where(cluster_mask[:, None], logits, -1e9))
     assignment = jnp.where(pairs, assignment, 0)
@@ -154,5 +169,6 @@ class GraphPooling(nn.Module):
       sampled=sampled,
       cluster_mask=cluster_mask,
       centroids=jnp.where(cluster_mask[..., None], centroids, 0),
+      lengths=lengths,
     )
     return cls_token + x[:, 0], level

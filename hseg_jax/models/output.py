@@ -12,13 +12,16 @@ class Level(struct.PyTreeNode):
     tokens: after the stage's last block, before any norm; zero where `mask` is False.
     mask: True for tokens that stand for a segment with pixels. NOTE(reference): its padding masks
       are True for the others.
-    logits: 5 times the cosine of token and cluster centre, in [-5, 5], finite everywhere.
+    logits: 5 times the cosine of token and cluster centre, in [-5, 5]; with the assignment "path" a
+      negative multiple of their distance, at most 0.001. Finite everywhere.
     assignment: softmax of `logits` over valid clusters; rows of valid tokens sum to one, the
       others are zero.
-    sampled: index of the token that farthest-point sampling picked for each cluster; -1 for
-      surplus clusters.
-    cluster_mask: True for clusters that have a pick. It is the next level's `mask`.
+    sampled: index of the token that is each cluster's seed, as farthest-point sampling picks them
+      unless the assignment is "path"; -1 for surplus clusters.
+    cluster_mask: True for clusters that have a seed. It is the next level's `mask`.
     centroids: the pooled tokens; zero where `cluster_mask` is False.
+    lengths: of the edges between tokens that touch, infinite between others; None unless the
+      assignment is "path".
   """
 
   tokens: Float[Array, "b n d"]
@@ -28,6 +31,7 @@ class Level(struct.PyTreeNode):
   sampled: Int[Array, "b k"]
   cluster_mask: Bool[Array, "b k"]
   centroids: Float[Array, "b k d"]
+  lengths: Float[Array, "b n n"] | None = None
 
   @property
   def clusters(self) -> Int[Array, "b n"]:

@@ -1,4 +1,4 @@
-"""Farthest-point sampling: the seeds of graph pooling."""
+"""Farthest-point sampling, in space and along graphs: the seeds of graph pooling."""
 
 import jax
 import jax.numpy as jnp
@@ -43,5 +43,39 @@ def farthest_point_sampling(
     return jnp.where(out, -1.0, closest), index
 
   _, picks = jax.lax.scan(pick, jnp.where(mask, norms, -1.0), length=num_samples)
+  enough = jnp.arange(num_samples)[None] < mask.sum(1)[:, None]
+  return jnp.where(enough, picks.T, -1)
+
+
+def farthest_node_sampling(
+  distances: Float[Array, "b n n"], mask: Bool[Array, "b n"], num_samples: int
+) -> Int[Array, "b k"]:
+  """Picks `num_samples` nodes of a graph: first the one that is farthest from all on average, then
+  each as far as possible from those picked before.
+
+  Invalid nodes are out; ties go to the lowest index. Not differentiable.
+
+  Args:
+    distances: between each two nodes, finite for valid ones.
+    mask: True for valid nodes.
+    num_samples: how many to pick; may exceed the number of valid nodes.
+
+  Returns:
+    int32 indices in [0, n), distinct within an image; -1 beyond the number of valid nodes.
+  """
+  distances = jax.lax.stop_gradient(distances)
+  nodes = jnp.arange(mask.shape[1])[None]
+
+  def pick(state, _):
+    rank, closest = state
+    index = jnp.argmax(rank, axis=1).astype(jnp.int32)
+    to_index = jnp.take_along_axis(distances, index[:, None, None], axis=1)[:, 0]
+    out = (rank < 0) | (nodes == index[:, None])
+    closest = jnp.minimum(closest, to_index)
+    return (jnp.where(out, -1.0, closest), closest), index
+
+  total = jnp.where(mask[:, None], distances, 0).sum(-1)
+  state = jnp.where(mask, total, -1.0), jnp.full_like(total, jnp.inf)
+  _, picks = jax.lax.scan(pick, state, length=num_samples)
   enough = jnp.arange(num_samples)[None] < mask.sum(1)[:, None]
   return jnp.where(enough, picks.T, -1)

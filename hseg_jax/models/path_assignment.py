@@ -1,0 +1,209 @@
+"""Assignment along the graph of the segments: what touches and is alike is pooled together."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from hseg_jax.models import region_graph
+from hseg_jax.models.sampling import farthest_node_sampling, farthest_point_sampling
+from hseg_jax.models.segments import nearest_indices, segment_mean, segment_sum
+
+HIGHEST = jax.lax.Precision.HIGHEST
+
+SEEDS = ("features", "graph", "regions")
+
+_SCALE = 5.0  # of the cosines in the published logits
+_COLOR = 0.3  # of a step of one standard deviation of ImageNet's colours
+
+# A cluster's own tokens lie above all other logits by so much, which breaks every tie.
+_MARGIN = 1e-3
+
+
+class RegionGraph(struct.PyTreeNode):
+  """The segments of one level as the nodes of a graph.
+
+  Attributes:
+    borders: length of the border that each two share, in pixels; zero where they do not touch.
+    colors: mean colour of each.
+    sizes: pixels of each.
+  """
+
+  borders: Float[Array, "b n n"]
+  colors: Float[Array, "b n c"]
+  sizes: Float[Array, "b n"]
+
+
+def make_graph(
+  labels: Int[Array, "b sh sw"],
+  image: Float[Array, "b h w c"],
+  mask: Bool[Array, "b n"],
+  borders: Float[Array, "b n n"] | None = None,
+) -> RegionGraph:
+  """The graph of a label map, in which paths lead from each valid segment to all others.
+
+  Segments without a token become one with a neighbour's, see `region_graph.donors`, so that no gap
+  opens where they lie. Parts that pixels of no segment keep apart are joined where their colours
+  are most alike, by a border of one pixel.
+
+  Args:
+    labels: segment of each pixel, ids in [0, n); others belong to no segment.
+    image: any size; sampled where the labels are.
+    mask: True for segments that have a token.
+    borders: of the segments, where they are known from a finer label map than this one.
+  """
+  num_segments = mask.shape[1]
+  rows = nearest_indices(image.shape[1], labels.shape[1])
+  columns = nearest_indices(image.shape[2], labels.shape[2])
+  colors, _ = segment_mean(image[:, rows][:, :, columns], labels, num_segments)
+  ids = labels.reshape(labels.shape[0], -1)
+  sizes = segment_sum(jnp.ones(ids.shape, jnp.float32), ids, num_segments)
+  if borders is None:
+    borders = region_graph.border_lengths(labels, num_segments)
+  heirs = region_graph.donors(borders, mask)
+  borders = region_graph.merge(borders, heirs, num_segments)
+  return RegionGraph(_bridge(borders, pairwise(colors), mask), colors, sizes)
+
+
+def _bridge(
+  borders: Float[Array, "b n n"], distances: Float[Array, "b n n"], mask: Bool[Array, "b n"]
+) -> Float[Array, "b n n"]:
+  """The borders, and one of length one wherever a spanning tree has to leap over a gap."""
+  leap = 1 + distances.max((1, 2), keepdims=True)
+  weights = distances + jnp.where(borders > 0, 0, leap)
+  weights = jnp.where(mask[:, None] & mask[:, :, None], weights, jnp.inf)
+  start = mask & (jnp.cumsum(mask, axis=1) == 1)
+  before = region_graph.path_trees(weights, start[:, None], "minimax")[:, 0]
+  step = jax.nn.one_hot(before, mask.shape[1], dtype=borders.dtype)
+  step = jnp.where(mask[..., None], step, 0)
+  itself = jnp.eye(mask.shape[1], dtype=bool)[None]
+  return jnp.where(itself, 0, jnp.maximum(borders, jnp.maximum(step, jnp.swapaxes(step, 1, 2))))
+
+
+def pairwise(points: Float[Array, "b n c"]) -> Float[Array, "b n n"]:
+  """Euclidean distances, for few coordinates."""
+  squares = ((points[:, :, None] - points[:, None]) ** 2).sum(-1)
+  return jnp.sqrt(jnp.maximum(squares, 1e-12))
+
+
+def pool_graph(graph: RegionGraph, groups: Int[Array, "b n"], num_groups: int) -> RegionGraph:
+  """The graph of the groups; nodes of no group, -1, drop out."""
+  sizes = segment_sum(graph.sizes, groups, num_groups)
+  colors = segment_sum(graph.colors * graph.sizes[..., None], groups, num_groups)
+  return RegionGraph(
+    region_graph.merge(graph.borders, groups, num_groups),
+    colors / jnp.maximum(sizes, 1)[..., None],
+    sizes,
+  )
+
+
+class PathAssignment(nn.Module):
+  """Seeds, and how far every token is from each of them along the graph.
+
+  An edge is as long as its two segments are unlike: 1 - cosine of their node features and, with
+  `color`, a learned multiple of the distance of their mean colours. Logits are distances times a
+  learned negative scale. The arg-max of each cluster's column is one piece of the graph: tokens go
+  where their path comes from, or with the region that they were merged into, and that cluster's
+  logit is lifted just above all others.
+
+  Parameters that are not there, as in weights trained with another assignment, have the value they
+  start from.
+
+  Attributes:
+    num_clusters: k.
+    distance: one of `region_graph.PATHS`.
+    seeds: "features" samples farthest points as published, "graph" farthest nodes along the graph;
+      "regions" merges touching tokens by average linkage until k regions are left, and takes the
+      token of each that is most like the region's mean.
+    color: whether colours count.
+  """
+
+  num_clusters: int
+  distance: str
+  seeds: str
+  color: bool
+
+  @nn.compact
+  def __call__(
+    self,
+    tokens: Float[Array, "b n d"],
+    features: Float[Array, "b n d"],
+    mask: Bool[Array, "b n"],
+    graph: RegionGraph,
+  ) -> tuple[Int[Array, "b k"], Float[Array, "b n k"], Float[Array, "b n n"]]:
+    """Assigns one level.
+
+    Args:
+      tokens: of the stage's last block.
+      features: unit node features.
+      mask: True for valid tokens.
+      graph: of the same level.
+
+    Returns:
+      The seed of each cluster, -1 for surplus clusters; logits, finite everywhere; the lengths of
+      the edges, infinite between tokens that do not touch.
+    """
+    weights = jnp.maximum(1 - jnp.einsum("bnd,bmd->bnm", features, features, precision=HIGHEST), 0)
+    if self.color:
+      weights += self._learned("color", _COLOR) * pairwise(graph.colors)
+    touch = (graph.borders > 0) & mask[:, None] & mask[:, :, None]
+    lengths = jnp.where(touch, weights, jnp.inf)
+    weights = jnp.where(jnp.eye(mask.shape[1], dtype=bool)[None], 0, lengths)
+
+    edges = region_graph.minimax_edges(weights) if self.distance == "minimax" else None
+    groups = None
+    if self.seeds == "regions":
+      groups = region_graph.average_linkage(weights, graph.borders, mask, self.num_clusters)
+      sampled = medoids(features, groups, self.num_clusters)
+    elif self.seeds == "graph":
+      sampled = farthest_node_sampling(self._all_pairs(weights, edges), mask, self.num_clusters)
+    else:
+      sampled = farthest_point_sampling(tokens, mask, self.num_clusters)
+    if groups is None:
+      groups = self._nearest(weights, sampled)
+    pairs = mask[..., None] & (sampled >= 0)[:, None]
+    distances = jnp.where(pairs, self._to_seeds(weights, edges, sampled), 0)
+    logits = -self._learned("scale", _SCALE) * distances
+    highest = jnp.where(pairs, logits, -jnp.inf).max(-1, keepdims=True)
+    lift = jax.lax.stop_gradient(jnp.where(pairs, highest + _MARGIN - logits, 0))
+    own = groups[..., None] == jnp.arange(self.num_clusters)[None, None]
+    return sampled, logits + jnp.where(own, lift, 0), lengths
+
+  def _learned(self, name: str, value: float) -> Float[Array, ""]:
+    """A positive parameter that starts from a value."""
+    if not self.is_initializing() and not self.has_variable("params", name):
+      return jnp.float32(value)
+    return value * jnp.exp(self.param(name, nn.initializers.zeros, ()))
+
+  def _all_pairs(self, weights, edges):
+    if edges is not None:
+      return region_graph.edge_weights(weights, edges)
+    nodes = jnp.broadcast_to(jnp.eye(weights.shape[-1], dtype=bool)[None], weights.shape)
+    return region_graph.path_lengths(weights, nodes, self.distance)
+
+  def _to_seeds(self, weights, edges, sampled):
+    picks = jnp.maximum(sampled, 0)[:, None]
+    if edges is not None:
+      return region_graph.edge_weights(weights, jnp.take_along_axis(edges, picks, axis=2))
+    starts = jax.nn.one_hot(picks[:, 0], weights.shape[-1], dtype=bool)
+    return jnp.swapaxes(region_graph.path_lengths(weights, starts, self.distance), 1, 2)
+
+  def _nearest(self, weights, sampled):
+    """The cluster whose seed each token's path comes from."""
+    nodes = jnp.arange(weights.shape[-1])[None, None]
+    starts = (nodes == sampled[..., None]).any(1, keepdims=True)
+    before = region_graph.path_trees(weights, starts, self.distance)
+    root, _ = region_graph.follow(before, jnp.zeros(before.shape), self.distance)
+    return (root[:, 0, :, None] == sampled[:, None]).argmax(-1)
+
+
+def medoids(
+  features: Float[Array, "b n d"], groups: Int[Array, "b n"], num_groups: int
+) -> Int[Array, "b k"]:
+  """The member of each group that is most like the mean of all; -1 for a group without members."""
+  member = jax.nn.one_hot(groups, num_groups)
+  sums = jnp.einsum("bnk,bnd->bkd", member, features, precision=HIGHEST)
+  likeness = jnp.einsum("bnd,bkd->bnk", features, sums, precision=HIGHEST)
+  best = jnp.where(member > 0, likeness, -jnp.inf).argmax(1).astype(jnp.int32)
+  return jnp.where(member.any(1), best, -1)
