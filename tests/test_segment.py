@@ -15,7 +15,7 @@ from hseg_jax import segment
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
 from hseg_jax.interop import exported
-from hseg_jax.model_input import resize, resize_labels
+from hseg_jax.model_input import resize_labels
 from hseg_jax.superpixels import device, seeds
 from tests.tiny_segmenter import FIELDS, NAMES, SEEDS, built, photograph, save
 
@@ -215,10 +215,10 @@ def test_superpixels_of_the_device_are_those_of_what_the_model_sees(traced):
   options = dict(method="device", num_segments=81)  # cells of three pixels
   fresh = segment.Segmenter(*built(), superpixels=options)
   images = [photograph(0, 32, 32), photograph(1, 64, 64), photograph(2, 20, 22)]
-  seen = np.stack([resize(image, 32, 32) for image in images])
-  made = np.asarray(device.segment(jnp.asarray(seen), 81))
-  for image, expected, found in zip(images, made, fresh(images), strict=True):
+  for image, found in zip(images, fresh(images), strict=True):
     height, width = image.shape[:2]
+    seen = fresh.prepare(image).image  # of the image's proportions: 32x36 for the last
+    expected = np.asarray(device.segment(jnp.asarray(seen[None]), 81))[0]
     assert found.segments.shape == (height, width)
     shown = resize_labels(expected, height, width)
     _, renamed = np.unique(shown, return_inverse=True)
