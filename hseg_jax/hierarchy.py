@@ -314,7 +314,7 @@ class Hierarchy:
 def _count_ids(labels: Int[np.ndarray, "*shape"], what: str) -> int:
   if not np.issubdtype(labels.dtype, np.integer):
     raise ValueError(f"the ids of {what} are {labels.dtype}, not integers")
-  ids = np.unique(labels)
+  ids = compact(labels)[0]
   if ids[0] != 0 or ids[-1] != len(ids) - 1:
     raise ValueError(f"the ids of {what} run from {ids[0]} to {ids[-1]} with gaps")
   return len(ids)

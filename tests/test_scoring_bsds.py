@@ -31,13 +31,6 @@ def test_covering_equals_brute_force(seed):
   assert bsds.covering(truth, prediction) == pytest.approx(total / (truth >= 0).sum(), abs=1e-12)
 
 
-def test_overlap_by_hand():
-  table = bsds.overlap(np.array([[3, 3, 8, 8]]), np.array([[5, 5, 5, 1]]))
-  np.testing.assert_array_equal(table.ids, [3, 8])
-  np.testing.assert_array_equal(table.areas, [2, 2])
-  np.testing.assert_allclose(table.iou, [[0, 2 / 3], [1 / 2, 1 / 4]])
-
-
 def test_covering_of_itself_is_one_and_names_do_not_matter():
   rng = np.random.default_rng(5)
   truth, prediction = random_map(rng), random_map(rng)

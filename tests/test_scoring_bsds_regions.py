@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hseg_jax.errors import UserError
-from hseg_jax.scoring import bsds, bsds_regions, contour_maps
+from hseg_jax.scoring import bsds, bsds_regions, contingency, contour_maps
 
 
 def draw(rng, count, low=0):
@@ -50,8 +50,8 @@ def test_counts_equal_brute_force(low):
     assert counts.variation[k] == pytest.approx(variation, abs=1e-12)
   best = 0.0
   for truth in truths:
-    tables = [bsds.overlap(truth, labels) for labels in levels]
-    best += tables[0].areas @ np.max([table.iou.max(axis=1) for table in tables], axis=0)
+    tables = [contingency.tabulate(truth, labels) for labels in levels]
+    best += tables[0].areas @ np.max([table.ious.max(axis=1) for table in tables], axis=0)
   assert counts.covered_by_best == pytest.approx(best, abs=1e-9)
 
 

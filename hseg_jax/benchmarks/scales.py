@@ -7,6 +7,7 @@ from jaxtyping import Float, Integer
 
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
+from hseg_jax.label_maps import compact
 from hseg_jax.scoring.predictions import Prediction
 
 # So far may the regions of a level be from the number asked for, where there is no tree to cut.
@@ -51,7 +52,7 @@ def tree(prediction: Prediction) -> Hierarchy | None:
 
 def count_regions(labels: Integer[np.ndarray, "h w"]) -> int:
   """How many regions a label map has; negative ids are none."""
-  return int((np.unique(labels) >= 0).sum())
+  return int((compact(labels)[0] >= 0).sum())
 
 
 def label(count: int, regions: Sequence[int]) -> dict[str, np.ndarray]:

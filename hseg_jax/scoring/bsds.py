@@ -8,35 +8,10 @@ every count; a negative id in a prediction marks a pixel of no region, which mat
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Integer
 from scipy import ndimage
 
-
-class Overlap(NamedTuple):
-  """How the regions of a truth, rows, overlap those of a prediction, columns.
-
-  Attributes:
-    ids: id of each region of the truth, ascending, `[t]`.
-    areas: its labelled pixels, `[t]`.
-    iou: intersection over union of every pair, `[t, p]` in [0, 1].
-  """
-
-  ids: Int[np.ndarray, "t"]
-  areas: Int[np.ndarray, "t"]
-  iou: Float[np.ndarray, "t p"]
-
-
-def overlap(truth: Integer[np.ndarray, "h w"], prediction: Integer[np.ndarray, "h w"]) -> Overlap:
-  """Intersection over union of every region of the truth with every predicted region."""
-  labelled = truth >= 0
-  ids, rows = np.unique(truth[labelled], return_inverse=True)
-  predicted, columns = np.unique(prediction[labelled], return_inverse=True)
-  shape = len(ids), len(predicted)
-  shared = np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape)
-  areas = shared.sum(axis=1)
-  iou = shared / (areas[:, None] + shared.sum(axis=0) - shared)
-  iou[:, predicted < 0] = 0
-  return Overlap(ids, areas, iou)
+from hseg_jax.scoring import contingency
 
 
 def covering(truth: Integer[np.ndarray, "h w"], prediction: Integer[np.ndarray, "h w"]) -> float:
@@ -45,10 +20,10 @@ def covering(truth: Integer[np.ndarray, "h w"], prediction: Integer[np.ndarray, 
   R runs over the truth's regions and R' over the predicted ones (equation 8 of the paper above).
   NaN if no pixel of the truth is labelled.
   """
-  table = overlap(truth, prediction)
+  table = contingency.tabulate(truth, prediction)
   if not len(table.ids):
     return float("nan")
-  return float(table.areas @ table.iou.max(axis=1) / table.areas.sum())
+  return float(table.areas @ table.ious.max(axis=1, initial=0) / table.areas.sum())
 
 
 class BoundaryCounts(NamedTuple):

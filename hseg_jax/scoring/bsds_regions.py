@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int, Integer
 from scipy import sparse
 
 from hseg_jax.errors import UserError
+from hseg_jax.label_maps import compact
 from hseg_jax.scoring import contour_maps
 
 
@@ -86,7 +87,7 @@ def count_levels(
   rows, annotator = _truth_rows(truths, levels)
   tables = []
   for labels in levels:
-    ids, columns = np.unique(labels, return_inverse=True)
+    ids, columns = compact(labels)
     tables.append(_Table(_count_shared(rows, columns, len(ids)), annotator, ids >= 0))
   return _count(tables)
 
@@ -160,13 +161,14 @@ def _truth_rows(
     raise UserError(f"Truth and prediction differ in size: {sizes}.")
   rows, annotator = [], []
   for truth in truths:
-    ids, inverse = np.unique(truth, return_inverse=True)
+    ids, inverse = compact(truth)
     unlabelled = int((ids < 0).sum())
     if unlabelled == len(ids):  # who labels nothing is no annotator
       continue
-    numbers = np.where(inverse < unlabelled, -1, inverse - unlabelled + len(annotator))
+    numbers = inverse.astype(np.int64) - unlabelled + len(annotator)
+    numbers[inverse < unlabelled] = -1
     annotator += [len(rows)] * (len(ids) - unlabelled)
-    rows.append(numbers.reshape(truth.shape))
+    rows.append(numbers)
   if not rows:
     raise UserError("No pixel of the truth is labelled.")
   return rows, np.array(annotator)

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int, Integer, Num
 
 from hseg_jax.hierarchy import Hierarchy
+from hseg_jax.label_maps import compact
 
 
 class Contingency(NamedTuple):
@@ -23,6 +24,11 @@ class Contingency(NamedTuple):
   shared: Int[np.ndarray, "t p"]
   sizes: Int[np.ndarray, "p"]
 
+  @property
+  def ious(self) -> Float[np.ndarray, "t p"]:
+    """Intersection over union of every pair, in [0, 1]."""
+    return iou(self.shared, self.areas, self.sizes)
+
 
 def tabulate(
   truth: Integer[np.ndarray, "h w"], prediction: Integer[np.ndarray, "h w"]
@@ -35,11 +41,11 @@ def tabulate(
       other id, ascending, so that ids without gaps are the numbers of their columns.
   """
   labelled = truth >= 0
-  ids, rows = np.unique(truth[labelled], return_inverse=True)
-  regions, columns = np.unique(prediction, return_inverse=True)
-  columns = columns.reshape(prediction.shape)[labelled]
+  ids, rows = compact(truth[labelled])
+  regions, columns = compact(prediction)
   shape = len(ids), len(regions)
-  shared = np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape)
+  pairs = rows.astype(np.int64) * shape[1] + columns[labelled]
+  shared = np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape)
   areas, shared = shared.sum(axis=1), shared[:, regions >= 0]
   return Contingency(ids.astype(np.int64), areas, shared, shared.sum(axis=0))
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from hseg_jax.errors import UserError
+from hseg_jax.label_maps import compact
 
 Mask = Bool[np.ndarray, "h w"]
 
@@ -160,7 +161,7 @@ def average_regions(
   Pixels with negative ids, of no region, keep their own value.
   """
   inside = labels >= 0
-  _, index = np.unique(labels[inside], return_inverse=True)
+  _, index = compact(labels[inside])
   sums = np.bincount(index, weights=values[inside].astype(np.float64))
   averaged = values.astype(np.float64)
   averaged[inside] = (sums / np.bincount(index))[index]
@@ -175,7 +176,7 @@ def best_union(truth: Mask, labels: Integer[np.ndarray, "h w"], valid: Mask | No
   until the index falls. Empty if the image shows no figure; negative ids are no region.
   """
   counted = labels >= 0 if valid is None else (labels >= 0) & valid
-  regions, index = np.unique(labels[counted], return_inverse=True)
+  regions, index = compact(labels[counted])
   sizes = np.bincount(index)
   hits = np.bincount(index, weights=truth[counted])
   order = np.argsort(-hits / sizes, kind="stable")

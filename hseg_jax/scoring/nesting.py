@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
 
 from hseg_jax.hierarchy import Hierarchy
+from hseg_jax.label_maps import compact
 from hseg_jax.scoring import contingency
 
 
@@ -205,7 +206,7 @@ def _find_holders(wholes, parts) -> tuple[np.ndarray, np.ndarray]:
   table = contingency.tabulate(np.where(labelled, parts, -1), np.where(labelled, wholes, -1))
   if not len(table.ids):
     return table.ids, table.ids
-  return table.ids, np.unique(wholes[labelled])[table.shared.argmax(axis=1)]
+  return table.ids, compact(wholes[labelled])[0][table.shared.argmax(axis=1)]
 
 
 def _trim(wholes, parts, background: int) -> np.ndarray:

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
 
 from hseg_jax.hierarchy import Hierarchy
-from hseg_jax.scoring import bsds, contingency
+from hseg_jax.label_maps import compact
+from hseg_jax.scoring import contingency
 
 
 def best_ious(
@@ -32,8 +33,8 @@ def best_ious(
     One value in [0, 1] for each id of the truth other than `background`, ascending; empty if the
     image shows none.
   """
-  table = bsds.overlap(truth.astype(np.int64), prediction)
-  return table.iou[table.ids != background].max(axis=1, initial=0)
+  table = contingency.tabulate(truth.astype(np.int64), prediction)
+  return table.ious[table.ids != background].max(axis=1, initial=0)
 
 
 def mean_best_iou(
@@ -56,7 +57,7 @@ def best_mask_ious(
   """`best_ious` where the predicted regions are masks, which may overlap and leave pixels out."""
   truth = truth.astype(np.int64)
   labelled = truth >= 0
-  ids, rows = np.unique(truth[labelled], return_inverse=True)
+  ids, rows = compact(truth[labelled])
   found = masks[:, labelled]
   shared = np.array(
     [np.bincount(rows, weights=mask, minlength=len(ids)) for mask in found]

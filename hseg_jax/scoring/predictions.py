@@ -27,6 +27,7 @@ from jaxtyping import Bool, Float, Int, Integer
 from hseg_jax import images
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
+from hseg_jax.label_maps import compact
 from hseg_jax.scoring import bsds_files, coco_masks, image_names
 
 ENDINGS = (".npz", ".png", ".npy", ".mat", ".json")
@@ -278,18 +279,10 @@ def _from_levels(levels: tuple[Integer[np.ndarray, "h w"], ...]) -> Prediction:
   hierarchy = None
   if all(level.min() >= 0 for level in levels):
     try:
-      hierarchy = Hierarchy.from_labels([_close_gaps(level) for level in levels])
+      hierarchy = Hierarchy.from_labels([compact(level)[1] for level in levels])
     except ValueError:  # one level cuts regions of another
       pass
   return Prediction(levels, hierarchy)
-
-
-def _close_gaps(labels: Integer[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
-  """Ids of 0 and above, numbered anew without gaps, in their old order."""
-  if labels.max() >= 1 << 20:
-    return np.unique(labels, return_inverse=True)[1].astype(np.int32)
-  # A table, which is several times faster, where it stays small.
-  return (np.cumsum(np.bincount(labels.ravel()) > 0) - 1).astype(np.int32)[labels]
 
 
 def _label_map(path: str) -> Int[np.ndarray, "h w"]:

@@ -12,6 +12,7 @@ from jaxtyping import Int, Integer
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from hseg_jax.label_maps import compact
 from hseg_jax.scoring import bsds, contingency
 
 
@@ -94,7 +95,7 @@ def compactness(labels: Integer[np.ndarray, "h w"]) -> float:
   the image's frame included; so a square reaches pi / 4 and no segment more.
   """
   inside = labels >= 0
-  segments, index = np.unique(labels[inside], return_inverse=True)
+  segments, index = compact(labels[inside])
   if not len(segments):
     return float("nan")
   padded = np.pad(labels.astype(np.int64), 1, constant_values=-1)
