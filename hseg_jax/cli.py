@@ -302,7 +302,8 @@ def _log_plainly() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs a command; returns 0, 2 after one line on a mistake of the user's, or 130 after Ctrl-C."""
+  """Runs a command; returns 0, 2 after one line on a mistake of the user's, 130 after Ctrl-C, or
+  141 once nobody reads what it prints."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # tensorflow greets at length
   _log_plainly()
   try:
@@ -312,6 +313,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 2
   except KeyboardInterrupt:
     return 128 + signal.SIGINT
+  except BrokenPipeError:  # whoever reads, `head` say, has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
+    return 128 + signal.SIGPIPE
   return 0
 
 

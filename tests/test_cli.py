@@ -253,3 +253,12 @@ def test_scores_are_written_last_and_whole(tmp_path):
   with pytest.raises(TypeError):
     evaluate._write(tmp_path, {"val/top1": Unwritable()}, {})
   assert [path.name for path in tmp_path.iterdir()] == ["val"]
+
+
+def test_a_reader_who_stops_reading_is_no_error():
+  code = "import sys\nfrom hseg_jax import cli\ncli._run = lambda argv: print('x' * 10**6)\n"
+  command = [sys.executable, "-c", code + "sys.exit(cli.main([]))"]
+  broken = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+  broken.stdout.close()
+  assert broken.stderr.read() == b""
+  assert broken.wait() == 141

@@ -117,9 +117,10 @@ def test_the_bank_is_as_large_as_asked_for(monkeypatch):
   assert sizes == [21]
 
 
-def test_an_unknown_input_is_refused():
-  with pytest.raises(UserError, match="'edges'"):
-    make(inputs=("edges",))
+@pytest.mark.parametrize("inputs", [("edges",), ()])
+def test_inputs_that_there_are_not_are_refused(inputs):
+  with pytest.raises(UserError, match="knn.inputs is .*; choose among features"):
+    make(inputs=inputs)
 
 
 def test_images_without_classes_are_refused():

@@ -139,6 +139,7 @@ def test_images_without_classes_are_refused():
   ("options", "message"),
   [
     ({"inputs": ("edges",)}, "'edges'"),
+    ({"inputs": ()}, "linear_probe.inputs"),
     ({"learning_rates": ()}, "learning_rates"),
     ({"learning_rates": (0.1, 0.0)}, "positive"),
     ({"num_epochs": 0}, "num_epochs is 0"),

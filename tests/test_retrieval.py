@@ -185,7 +185,8 @@ def test_embeddings_are_the_tokens_that_hold_a_superpixel_side_by_side():
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"classes": ("colour",)}, "'colour'; the data has label, group"),
+    ({"classes": ("colour",)}, "'colour',.; choose among label, group"),
+    ({"classes": ()}, "retrieval.classes"),
     ({"levels": (2,)}, r"retrieval.levels is \(2,\); the model has 2"),
     ({"stages": ()}, "retrieval.stages"),
     ({"num_neighbors": 0}, "must be positive"),

@@ -104,11 +104,9 @@ class Evaluator:
         f"knn.num_neighbors is {num_neighbors} and knn.temperature {temperature}; "
         "both must be positive."
       )
-    unknown = set(inputs) - {"features", *BASELINES}
-    if unknown:
-      raise UserError(
-        f"knn.inputs names {min(unknown)!r}; it may hold features, {', '.join(BASELINES)}."
-      )
+    known = ("features", *BASELINES)
+    if not inputs or not set(inputs) <= set(known):
+      raise UserError(f"knn.inputs is {tuple(inputs)}; choose among {', '.join(known)}.")
     if not source.num_classes:
       raise UserError("The k-NN evaluator needs images with classes, and the data has none.")
     bank_source = sources.Source(train_source, num_examples=bank_size, max_bad_images=0)

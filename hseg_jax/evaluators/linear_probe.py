@@ -209,12 +209,9 @@ def evenly_spaced(count: int, share: float) -> Int[np.ndarray, " m"]:
 
 
 def _check(inputs, learning_rates, num_epochs, head_batch_size, held_out, num_views) -> None:
-  unknown = set(inputs) - {"features", *knn.BASELINES}
-  if unknown:
-    raise UserError(
-      f"linear_probe.inputs names {min(unknown)!r}; it may hold features, "
-      f"{', '.join(knn.BASELINES)}."
-    )
+  known = ("features", *knn.BASELINES)
+  if not inputs or not set(inputs) <= set(known):
+    raise UserError(f"linear_probe.inputs is {tuple(inputs)}; choose among {', '.join(known)}.")
   if not learning_rates or not all(0 < rate < np.inf for rate in learning_rates):
     raise UserError(
       f"linear_probe.learning_rates is {tuple(learning_rates)}; give positive numbers."

@@ -292,11 +292,9 @@ def _check(model, source, classes, num_neighbors, levels, num_regions, stages) -
     raise UserError(
       "Segment retrieval needs masks of labels, which the data has not; set data.source='masks'."
     )
-  for name in classes:
-    if name not in source.mask_labels.names:
-      raise UserError(
-        f"retrieval.classes names {name!r}; the data has {', '.join(source.mask_labels.names)}."
-      )
+  known = source.mask_labels.names
+  if not classes or not set(classes) <= set(known):
+    raise UserError(f"retrieval.classes is {tuple(classes)}; choose among {', '.join(known)}.")
   if num_neighbors < 1:
     raise UserError(f"retrieval.num_neighbors is {num_neighbors}; it must be positive.")
   if model.num_segments and not model.num_clusters:
