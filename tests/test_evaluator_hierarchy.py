@@ -229,3 +229,21 @@ def test_runs_a_real_model(source):
   # One region is the whole image, whoever found it.
   for name in ("covering", "object_iou", "part_iou", "boundary_f"):
     assert values[f"val/hierarchy/level_2/{name}"] == values[f"val/hierarchy/ward/1/{name}"]
+
+
+def test_pixels_of_which_nothing_is_known_count_nowhere():
+  rng = np.random.default_rng(0)
+  parts, labels = rng.integers(0, 4, (8, 8)).astype(np.uint8), rng.integers(0, 5, (8, 8))
+  example = {"object": (parts > 0).astype(np.uint8), "parts": parts}
+  kept = np.s_[:, :5]
+  known = {name: mask[kept] for name, mask in example.items()}
+  example["semantic"] = np.full((8, 8), 255, np.uint8)
+  example["semantic"][kept] = parts[kept]
+  found = hierarchy.tally_levels(example, {"level_1": labels}, 0.0)["level_1"]
+  expected = hierarchy.tally_levels(known, {"level_1": labels[kept]}, 0.0)["level_1"]
+  for name in ("images", "covering", "objects", "object_iou", "parts", "part_iou"):
+    assert getattr(found, name) == pytest.approx(getattr(expected, name)), name
+  example["semantic"][:] = 255
+  assert set(hierarchy.tally_levels(example, {"level_1": labels}, 0.0).values()) == {
+    hierarchy.Tally()
+  }

@@ -98,8 +98,9 @@ class Evaluator:
     corrupted = corruptions.Corrupted(
       examples, name=corruption, severity=severity, image_size=image_size, seed=seed
     )
-    masks = [name for name in ("object", "parts") if name in source[0]]
-    self._has_masks, self._has_classes = len(masks) == 2, bool(source.class_names)
+    masks = hierarchy.masks_of(source)
+    self._has_masks = {"object", "parts"} <= set(masks)
+    self._has_classes = bool(source.class_names)
     self._batches = lambda: pipeline.eval_batches(
       corrupted,
       batch_size=batch_size,

@@ -9,6 +9,7 @@ import numpy as np
 
 from hseg_jax import model_hierarchies
 from hseg_jax.baselines import methods
+from hseg_jax.data.masks import IGNORE
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
 from hseg_jax.model_hierarchies import ModelHierarchies, sum_over_hosts
@@ -102,7 +103,7 @@ class Evaluator:
       num_workers=num_workers,
       to_global=to_global,
       num_examples=num_examples,
-      keep=("label", "object", "parts"),
+      keep=("label", *masks_of(source)),
       num_regions=num_regions,
       seed=seed,
     )
@@ -196,32 +197,42 @@ def check(
       raise UserError(f"The baseline {name!r} merges superpixels, but there are none.")
 
 
+def masks_of(source: Any) -> list[str]:
+  """The masks of a source that `tally_levels` looks at."""
+  return [name for name in ("object", "parts", "semantic") if name in source[0]]
+
+
 def tally_levels(
   example: Mapping[str, np.ndarray], maps: Mapping[str, np.ndarray], tolerance: float
 ) -> dict[str, Tally]:
   """Tallies the label maps of one image, and the best of each method's.
 
   Args:
-    example: `object` bool `[h, w]` and `parts` uint8 `[h, w]`, 0 off the object.
+    example: `object` bool `[h, w]` and `parts` uint8 `[h, w]`, 0 off the object; and `semantic`,
+      uint8 `[h, w]`, if there is one: where it is 255, pixels count nowhere.
     maps: label maps by name: `METHOD/N`, or `level_N` for the model's own.
     tolerance: between boundaries, in pixels.
 
   Returns:
-    A tally for each name, and for `METHOD/best`, or `best` for the model's own.
+    A tally for each name, and for `METHOD/best`, or `best` for the model's own; all of them zero if
+    no pixel counts.
   """
   tallies, found = {}, collections.defaultdict(list)
+  unknown = example["semantic"] == IGNORE if "semantic" in example else False
+  wholes, kinds = (
+    np.where(unknown, -1, example[name].astype(np.int32)) for name in ("object", "parts")
+  )
   for name, labels in maps.items():
-    objects = part_whole.best_ious(example["object"], labels)
-    parts = part_whole.best_ious(example["parts"], labels)
-    covering = bsds.covering(example["parts"], labels)
-    counts = bsds.boundary_counts(example["parts"], labels, tolerance)
+    objects, parts = (part_whole.best_ious(truth, labels) for truth in (wholes, kinds))
+    covering = bsds.covering(kinds, labels)
+    counts = bsds.boundary_counts(kinds, labels, tolerance)
     regions = int(labels.max()) + 1
     tallies[name] = _tally(covering, objects, parts)._replace(regions=regions, **counts._asdict())
     if name != "level_0":
       found[f"{name.rpartition('/')[0]}/best".lstrip("/")].append((covering, objects, parts))
   for name, levels in found.items():
     tallies[name] = _tally(*(np.max(values, axis=0) for values in zip(*levels, strict=True)))
-  return tallies
+  return tallies if wholes.max() >= 0 else dict.fromkeys(tallies, Tally())
 
 
 def _tally(covering: float, objects: np.ndarray, parts: np.ndarray) -> Tally:
@@ -237,7 +248,8 @@ def _tally(covering: float, objects: np.ndarray, parts: np.ndarray) -> Tally:
 
 def scores(total: Tally) -> Iterator[tuple[str, float]]:
   """The scores that follow from summed tallies; without regions there are none of boundaries."""
-  yield "covering", total.covering / total.images
+  images = total.images or float("nan")
+  yield "covering", total.covering / images
   yield "object_iou", total.object_iou / max(total.objects, 1)
   yield "part_iou", total.part_iou / max(total.parts, 1)
   if total.regions:
@@ -246,4 +258,4 @@ def scores(total: Tally) -> Iterator[tuple[str, float]]:
       ("precision", "recall", "f"), bsds.precision_recall_f(counts), strict=True
     ):
       yield f"boundary_{name}", value
-    yield "regions", total.regions / total.images
+    yield "regions", total.regions / images
