@@ -99,15 +99,17 @@ def kernel_gradient(
   """
   _, rows, columns, width = gradient.shape
   padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-  flat = gradient.reshape(-1, width)
+  # Flat matrices, for XLA would lay out three contracted dimensions anew; and the gradient on the
+  # left, for that side is transposed, which it then is once for all taps.
+  flat = gradient.reshape(-1, width).T
 
-  def tap(i: int, j: int) -> Float[Array, "d e"]:
+  def tap(i: int, j: int) -> Float[Array, "e d"]:
     stop = i + (rows - 1) * stride + 1, j + (columns - 1) * stride + 1
     seen = padded[:, i : stop[0] : stride, j : stop[1] : stride]
-    # Flat matrices: contracting three dimensions at once, XLA would lay everything out anew.
-    return seen.reshape(-1, x.shape[-1]).T @ flat
+    return flat @ seen.reshape(-1, x.shape[-1])
 
-  return jnp.stack([jnp.stack([tap(i, j) for j in range(shape[1])]) for i in range(shape[0])])
+  taps = jnp.stack([jnp.stack([tap(i, j) for j in range(shape[1])]) for i in range(shape[0])])
+  return jnp.swapaxes(taps, -1, -2)
 
 
 convolve.defvjp(_forward, _backward)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import jax
 from flax import linen as nn
 
+from hseg_jax.models import linear
+
 INITS = ("moco", "deit")
 
 
@@ -54,7 +56,13 @@ def dense(
   else:
     kernel_init = bias_init = uniform(1 / math.sqrt(in_features))
   return nn.Dense(
-    features, use_bias, dtype=dtype, kernel_init=kernel_init, bias_init=bias_init, name=name
+    features,
+    use_bias,
+    dtype=dtype,
+    kernel_init=kernel_init,
+    bias_init=bias_init,
+    name=name,
+    dot_general=linear.dot_general,
   )
 
 
