@@ -1,7 +1,7 @@
 """Label maps of one image: ids without gaps, pixels of no segment, segments without a token."""
 
 import numpy as np
-from jaxtyping import Bool, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
 from scipy import ndimage
 
 from hseg_jax.region_graph import border_lengths
@@ -33,6 +33,14 @@ def fill_unsegmented(segments: Int[np.ndarray, "h w"], num_segments: int) -> Int
     return np.zeros_like(segments)
   nearest = ndimage.distance_transform_edt(outside, return_distances=False, return_indices=True)
   return segments[tuple(nearest)]
+
+
+def filled_border_lengths(
+  segments: Int[np.ndarray, "h w"], num_segments: int
+) -> Float[np.ndarray, "n n"]:
+  """Pixel edges between segments, float32, once pixels of no segment have the nearest one's."""
+  filled = fill_unsegmented(segments, num_segments)
+  return border_lengths(filled, num_segments).astype(np.float32)
 
 
 def find_donors(

@@ -9,19 +9,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float
 
 from hseg_jax import create_model, images
 from hseg_jax.baselines import methods, token_hierarchy
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
 from hseg_jax.interop import exported, hub, torch_weights
-from hseg_jax.label_maps import fill_unsegmented
+from hseg_jax.label_maps import filled_border_lengths
 from hseg_jax.model_input import SUPERPIXELS, Preparation, Prepared, resize_labels
 from hseg_jax.preprocessing import count_on_device, normalize
-from hseg_jax.region_graph import border_lengths
+from hseg_jax.readout import read
 from hseg_jax.superpixels import device
 
 MAX_BATCH = 16
@@ -103,7 +102,7 @@ class Segmenter:
     self.prepare = Preparation(self.size, model.stride, superpixels, room)
     self.model = model
     self.variables = jax.device_put(dict(variables))
-    self._forward = jax.jit(functools.partial(_forward, model))
+    self._forward = jax.jit(functools.partial(read, model))
     self._room = room if room and model.assignment == "path" else 0
     self._compiled = collections.defaultdict(set)  # working size -> batch sizes
 
@@ -268,8 +267,7 @@ class Segmenter:
     if self._room:
       # Of the superpixels as they are: once shrunk, thin ones part neighbours or let others meet.
       whole = jax.device_get(labels) if made else [each.segments for each in batch]
-      filled = (fill_unsegmented(each, self._room) for each in whole)
-      lengths = np.stack([border_lengths(each, self._room).astype(np.float32) for each in filled])
+      lengths = np.stack([filled_border_lengths(each, self._room) for each in whole])
       inputs.append(lengths if made else lengths[rows])
     out = jax.device_get(self._forward(self.variables, *inputs) | made)
     return [jax.tree.map(lambda values, i=i: values[i], out) for i in range(len(batch))]
@@ -306,35 +304,6 @@ class Segmenter:
 
 def _decode(source: Any) -> Any:
   return images.decode(source, str(source)) if isinstance(source, File) else source
-
-
-def _forward(
-  model: Any,
-  variables: Mapping[str, Any],
-  image: UInt8[Array, "b h w 3"],
-  segments: Int[Array, "b h w"] | None,
-  borders: Float[Array, "b n n"] | None = None,
-) -> dict[str, Any]:
-  """Arguments of `Hierarchy.from_assignments`, for each image of a batch; or a ViT's `tokens`."""
-  known = {} if borders is None else {"borders": borders}
-  out = model.apply(variables, normalize(image), segments, train=False, **known)
-  found: dict[str, Any] = {"image_features": out.features}
-  if out.levels:
-    found["assignments"] = tuple(level.clusters for level in out.levels)
-    found["features"] = (*(level.tokens for level in out.levels), out.levels[-1].centroids)
-  else:
-    found["tokens"] = out.tokens
-  if borders is not None:
-    found["lengths"] = tuple(level.lengths for level in out.levels)
-  if model.num_classes and model.head_kind != "projector":
-    found["logits"] = out.logits
-    if out.logits.ndim == 2:
-      found["probabilities"] = jax.nn.softmax(out.logits)
-  elif out.logits.ndim == 3:
-    found["embeddings"] = out.logits
-  return jax.tree.map(
-    lambda x: x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x, found
-  )
 
 
 def _check_model(

@@ -47,7 +47,7 @@ def traced(monkeypatch):
       "features": (features, features[:, : model.num_clusters[0]]),
     }
 
-  monkeypatch.setattr(segment, "_forward", forward)
+  monkeypatch.setattr(segment, "read", forward)
   return shapes
 
 
@@ -291,7 +291,7 @@ def test_what_heads_say_of_images_or_superpixels(fields, expected):
   model = hseg_jax.create_model("cast_tiny_seg", **{**FIELDS, **fields})
   image, labels = jnp.zeros((1, 32, 32, 3), jnp.uint8), jnp.zeros((1, 32, 32), jnp.int32)
   variables = jax.eval_shape(model.init, jax.random.key(0), image.astype(float), labels)
-  out = jax.eval_shape(functools.partial(segment._forward, model), variables, image, labels)
+  out = jax.eval_shape(functools.partial(segment.read, model), variables, image, labels)
   assert out["image_features"].shape == (1, 16)
   found = {key: out[key].shape for key in ("probabilities", "logits", "embeddings") if key in out}
   assert found == expected

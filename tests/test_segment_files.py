@@ -28,7 +28,7 @@ def weights(tmp_path_factory):
 def traced(monkeypatch):
   """The shapes for which a model is compiled, in order; it sees only mean colours."""
   shapes = []
-  monkeypatch.setattr(segment, "_forward", tiny_segmenter.quick_forward(shapes))
+  monkeypatch.setattr(segment, "read", tiny_segmenter.quick_forward(shapes))
   return shapes
 
 

@@ -1,0 +1,19 @@
+"""CAST-tiny on a folder of small photographs, supervised, with regions that hang together.
+
+  hseg train --config configs/cast_tiny_folder_graph.py --workdir runs/cast_tiny_folder_graph \
+    --config.data.root=FOLDER
+
+`configs/cast_tiny_folder.py` with poolings that follow the graph of the segments.
+
+Must reach: RESULT_FOLDER
+Cost: RESULT_COST
+"""
+
+from configs import cast_tiny_folder
+
+
+def get_config(arg: str = ""):
+  """Returns the config; `arg` is "" or "smoke"."""
+  config = cast_tiny_folder.get_config(arg)
+  config.model.assignment = "path"
+  return config
