@@ -58,6 +58,7 @@ def measure(
       _take(batches, ahead)
       clocks["pipeline"].time(_take, batches, num_batches)
       batches.close()
+      _decode(pool, source, order[:batch_size])  # while the last batch that was begun is finished
       clocks["decoding"].time(_decode, pool, source, order)
   records = []
   for name, clock in clocks.items():

@@ -29,8 +29,8 @@ def measure(
 ) -> list[dict[str, Any]]:
   """Times calls of every model, one after the other, round after round, on all devices.
 
-  The records are those of `programs.describe`, and `times_as_fast`: for each other model the median,
-  over pairs of calls, of its time over this one's.
+  The records are those of `programs.describe`, and `times_as_fast`: for each other model the
+  median over pairs of calls of its time over this one's.
 
   Args:
     task: what to do. "given" superpixels of images that have none, or are drawn, become "seeds".
