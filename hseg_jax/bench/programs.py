@@ -132,6 +132,8 @@ def build(name: str, task: Task, inputs: Inputs, mesh: jax.sharding.Mesh) -> Pro
     inputs = inputs._replace(segments=None)
   elif task.superpixels != "given":
     inputs = cut(inputs, settings["superpixels"])
+  elif inputs.segments is None:
+    raise UserError("The inputs hold no superpixels; say how to make them: --superpixels.")
   elif inputs.segments.max() >= model.num_segments:
     most = inputs.segments.max() + 1
     raise UserError(f"The inputs have ids of {most} superpixels; give --num-segments {most}.")

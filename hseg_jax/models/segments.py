@@ -1,6 +1,7 @@
 """Label map <-> tokens: means over segments, and the way back from coarse levels to fine ones."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -121,15 +122,21 @@ def interpolation_matrix(
   cells = rows * columns
   ids = labels.reshape(batch, height * width)
   inside = (ids >= 0) & (ids < num_segments)
+  pairs = itertools.product(taps(rows, height, method), taps(columns, width, method))
+  pairs = jax.tree.map(lambda *leaves: np.stack(leaves), *pairs)
+
+  def accumulate(matrix, pair):
+    (row_index, row_weight), (column_index, column_weight) = pair
+    cell = (row_index[:, None] * columns + column_index[None]).astype(jnp.int32).reshape(1, -1)
+    weight = (row_weight[:, None] * column_weight[None]).reshape(-1)
+    target = jnp.where(inside, ids * cells + cell, num_segments * cells)
+    add = jax.vmap(lambda total, index: total.at[index].add(weight, mode="drop"))
+    return add(matrix, target), None
+
+  # A segment sum into the running matrix, pair after pair, so that neither several matrices nor
+  # the indices of several pairs are ever held.
   matrix = jnp.zeros((batch, num_segments * cells), jnp.float32)
-  # A segment sum into the running matrix, so that only one of them is ever held.
-  accumulate = jax.vmap(lambda total, index, value: total.at[index].add(value, mode="drop"))
-  for row_index, row_weight in taps(rows, height, method):
-    for column_index, column_weight in taps(columns, width, method):
-      cell = (row_index[:, None] * columns + column_index[None, :]).astype(np.int32).reshape(1, -1)
-      weight = (row_weight[:, None] * column_weight[None, :]).reshape(1, -1)
-      target = jnp.where(inside, ids * cells + cell, num_segments * cells)
-      matrix = accumulate(matrix, target, jnp.broadcast_to(weight, ids.shape))
+  matrix, _ = jax.lax.scan(accumulate, matrix, pairs)
   pixels = segment_sum(jnp.ones(ids.shape, jnp.float32), ids, num_segments)
   matrix = matrix.reshape(batch, num_segments, cells) / jnp.maximum(pixels, 1)[..., None]
   return matrix, pixels > 0
