@@ -112,16 +112,3 @@ def test_hard_assignment_skips_surplus_clusters():
   logits = jnp.array([[[1.0, 5.0, 1.0], [2.0, 9.0, 3.0]]])
   got = ops.hard_assignment(logits, jnp.array([[True, False, True]]))
   np.testing.assert_array_equal(got, [[0, 2]])
-
-
-@pytest.mark.parametrize("method", ["nearest", "bilinear", "bicubic"])
-def test_means_over_a_large_map_take_a_tenth_of_the_upsampled_grid(method):
-  def mean(grid, labels):
-    if method == "nearest":
-      return ops.segment_mean(grid, ops.shrink_labels(labels, 64, 64), 1024)
-    return ops.interpolated_mean(grid, labels, 1024, method)
-
-  grid = jax.ShapeDtypeStruct((1, 64, 64, 384), jnp.float32)
-  labels = jax.ShapeDtypeStruct((1, 512, 512), jnp.int32)
-  memory = jax.jit(mean).lower(grid, labels).compile().memory_analysis()
-  assert memory.temp_size_in_bytes <= 512 * 512 * 384 * 4 / 10
