@@ -51,6 +51,7 @@ setuptools.setup(
     "tpu": ["jax[tpu]>=0.10"],
     "torch": ["torch>=2.6"],  # reads .pth files for hseg import-torch
     "clip": ["open_clip_torch>=3.0"],  # labels segments by text in the part_whole evaluator
+    "peer": ["torch>=2.6", "timm>=1.0"],  # models to compare with in hseg bench
     "hub": ["huggingface_hub>=1.0"],  # weights from and to the Hugging Face hub
     "dev": [
       "pytest>=8",

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from hseg_jax import image_arguments, score_arguments
+from hseg_jax import bench_arguments, compilations, image_arguments, score_arguments
 from hseg_jax.config_file import load_config
 from hseg_jax.errors import UserError
 
@@ -138,21 +138,10 @@ def _compare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
   )
 
 
-def _bench_superpixels(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
-  from hseg_jax import bench
-
-  del overrides
+def _bench(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
   if arguments.out is not None:
     _refuse_overwriting(pathlib.Path(arguments.out), arguments.force)
-  bench.superpixels(
-    arguments.data,
-    split=arguments.split,
-    size=arguments.size,
-    num_segments=arguments.num_segments,
-    num_images=arguments.num_images,
-    batch_size=arguments.batch_size,
-    out=arguments.out,
-  )
+  arguments.measure(arguments, overrides)
 
 
 def _refuse_overwriting_weights(arguments: argparse.Namespace) -> None:
@@ -209,7 +198,8 @@ def _parser() -> argparse.ArgumentParser:
   score_arguments.add(command("score", _score, "Score predictions of any origin, without a model."))
 
   _add_compare(command("compare", _compare, "Compare methods on the same images."))
-  _add_bench(command("bench", None, "Measure speed and quality, a JSON line each."))
+  what = "Measure speed and quality, a JSON line each."
+  bench_arguments.add(command("bench", _bench, what))
   return parser
 
 
@@ -262,28 +252,6 @@ def _add_compare(sub: argparse.ArgumentParser) -> None:
   sub.add_argument("--force", action="store_true", help="overwrite")
 
 
-def _add_bench(parser: argparse.ArgumentParser) -> None:
-  """Adds a command for each thing to measure."""
-  commands = parser.add_subparsers(required=True, metavar="WHAT", parser_class=_Parser)
-  help = "Superpixels against segmentations by people, and the time they take."
-  sub = commands.add_parser("superpixels", help=help, description=help, allow_abbrev=False)
-  sub.set_defaults(function=_bench_superpixels)
-  sub.add_argument(
-    "--data", required=True, metavar="FOLDER", help="with images/SPLIT and groundTruth or masks"
-  )
-  sub.add_argument("--split", default="val", metavar="NAME", help='subfolder of both, or ""')
-  sub.add_argument("--size", type=int, default=224, metavar="N", help="side of the images")
-  sub.add_argument(
-    "--num-segments", type=int, default=196, metavar="N", help="the most of an image"
-  )
-  sub.add_argument("--num-images", type=int, default=100, metavar="N", help="the first by name")
-  sub.add_argument(
-    "--batch-size", type=int, default=8, metavar="N", help="of jitted methods, beside 1"
-  )
-  sub.add_argument("--out", metavar="FILE", help="also gets the JSON lines")
-  sub.add_argument("--force", action="store_true", help="overwrite")
-
-
 def _run(argv: Sequence[str]) -> None:
   arguments, rest = _parser().parse_known_args(argv)
   prefix = "--config."
@@ -305,6 +273,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs a command; returns 0, 2 after one line on a mistake of the user's, 130 after Ctrl-C, or
   141 once nobody reads what it prints."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # tensorflow greets at length
+  compilations.keep()
   _log_plainly()
   try:
     _run(sys.argv[1:] if argv is None else argv)

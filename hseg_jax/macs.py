@@ -21,10 +21,11 @@ def count(fn: Callable, *args: Any) -> int:
   Raises:
     ValueError: a product lies in a `while` loop, whose number of rounds is not known.
   """
-  return _count(jax.make_jaxpr(fn)(*args).jaxpr)
+  return count_program(jax.make_jaxpr(fn)(*args).jaxpr)
 
 
-def _count(jaxpr: core.Jaxpr) -> int:
+def count_program(jaxpr: core.Jaxpr) -> int:
+  """The same of a function that has been traced."""
   return sum(map(_count_equation, jaxpr.eqns))
 
 
@@ -38,7 +39,7 @@ def _count_equation(equation: core.JaxprEqn) -> int:
     kernel = equation.invars[1].aval.shape
     out_features = kernel[params["dimension_numbers"].rhs_spec[0]]
     return math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // out_features
-  inner = [_count(jaxpr) for jaxpr in _jaxprs(params.values())]
+  inner = [count_program(jaxpr) for jaxpr in _jaxprs(params.values())]
   if name == "cond":
     return max(inner)
   if name == "while" and any(inner):

@@ -211,3 +211,13 @@ def test_labels_may_be_coarser_than_the_image():
   segments = labels(0)
   a, b = apply(variables, image, segments), apply(variables, image, segments[:, ::4, ::4])
   np.testing.assert_allclose(a.features, b.features, atol=1e-6)
+
+
+@pytest.mark.parametrize("segment_mean", ["nearest", "bilinear"])
+def test_tokens_of_a_large_image_take_a_tenth_of_the_upsampled_grid(segment_mean):
+  model = hseg_jax.create_model("cast_small_seg", num_segments=1024, segment_mean=segment_mean)
+  grid = jax.ShapeDtypeStruct((1, 64, 64, 384), jnp.float32)
+  table = jax.ShapeDtypeStruct((64, 64, 384), jnp.float32)
+  segments = jax.ShapeDtypeStruct((1, 512, 512), jnp.int32)
+  compiled = jax.jit(model.tokenize).lower(grid, table, segments).compile()
+  assert compiled.memory_analysis().temp_size_in_bytes <= 512 * 512 * 384 * 4 / 10

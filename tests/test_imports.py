@@ -25,6 +25,8 @@ NO_JAX += (
   "benchmarks",
   "score",
   "score_arguments",
+  "bench_arguments",
+  "compilations",
   "image_arguments",
   "reports",
   "compare",

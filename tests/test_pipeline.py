@@ -296,3 +296,28 @@ if __name__ == "__main__":
     "(2, 32, 32, 3) (2, 32, 32, 3)\n",
     "",
   )
+
+
+def test_order_is_that_of_the_batches():
+  class Numbers:
+    class_names = ()
+
+    def __len__(self):
+      return 7
+
+    def __getitem__(self, index):
+      return {"image": np.full((8, 8, 3), index, np.uint8), "label": int(index)}
+
+  batches = pipeline.train_batches(
+    Numbers(),
+    batch_size=3,
+    image_size=8,
+    augment="none",
+    superpixels={"method": "none"},
+    seed=5,
+    start_step=0,
+    num_workers=0,
+  )
+  found = [label for _ in range(6) for label in next(batches)["label"]]
+  batches.close()
+  assert pipeline.order(7, 5, range(18)) == found and found[:7] != found[7:14]

@@ -78,7 +78,7 @@ def train_batches(
     .shuffle()
     .repeat()
     .random_map(_augmentation(augment, image_size, augment_options or {}))
-    .map(functools.partial(_add_segments, segment=_segmenter(superpixels)))
+    .map(functools.partial(_add_segments, segment=segmenter(superpixels)))
     .batch(host_batch, drop_remainder=True)
   )
   return _Batches(dataset[start_step * host_count + host_index :: host_count], num_workers)
@@ -120,10 +120,22 @@ def eval_batches(
   dataset = (
     grain.MapDataset.source(_Padded(source, multiple=batch_size))
     .map(functools.partial(_evaluation_example, image_size=image_size, keep=tuple(keep)))
-    .map(functools.partial(_add_segments, segment=_segmenter(superpixels)))
+    .map(functools.partial(_add_segments, segment=segmenter(superpixels)))
     .batch(host_batch, drop_remainder=True)
   )
   return _Batches(dataset[host_index::host_count], num_workers)
+
+
+def order(num_examples: int, seed: int, positions: Sequence[int]) -> list[int]:
+  """Which examples stand at these positions of the stream that `train_batches` cuts into batches.
+
+  Args:
+    num_examples: of the source.
+    seed: as `train_batches` takes it.
+    positions: from 0 on, beyond the first pass as well.
+  """
+  dataset = grain.MapDataset.source(range(num_examples)).seed(seed).shuffle().repeat()
+  return [int(dataset[position]) for position in positions]
 
 
 class _Padded:
@@ -214,7 +226,7 @@ def check_options(
     UserError: as `train_batches` does, or if the superpixels do not suit the image size.
   """
   _augmentation(augment, image_size, augment_options)
-  segment = _segmenter(superpixels)
+  segment = segmenter(superpixels)
   if segment is not None:
     segment(np.zeros((image_size, image_size, 3), np.uint8))
 
@@ -275,7 +287,7 @@ def _evaluation_example(example: Example, *, image_size: int, keep: Sequence[str
   return result
 
 
-def _segmenter(
+def segmenter(
   superpixels: Mapping[str, Any],
 ) -> Callable[[UInt8[np.ndarray, "h w 3"]], Int32[np.ndarray, "h w"]] | None:
   """The function that cuts an image into superpixels; None where the host does not."""

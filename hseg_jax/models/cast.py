@@ -262,8 +262,11 @@ class CastSeg(Cast):
     "bilinear"."""
     if self.segment_mean == "nearest":
       return super().tokenize(grid, table, segments)
-    features, mask = interpolated_mean(grid, segments, self.num_segments, "bilinear")
     positions, _ = interpolated_mean(table[None], segments, self.num_segments, "bicubic")
+    # Nothing is NaN here, but compilers do not know, and so are done with one of the two large
+    # matrices before they begin the other.
+    segments = jnp.where(jnp.isnan(positions[:, :1, :1]), -1, segments)
+    features, mask = interpolated_mean(grid, segments, self.num_segments, "bilinear")
     return features + positions, mask
 
   def read_out(self, last_cls, cls_tokens, levels, train):

@@ -1,6 +1,7 @@
 """Label map <-> tokens: means over segments, and the way back from coarse levels to fine ones."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -99,10 +100,10 @@ def resize_bicubic(
 
 def interpolation_matrix(
   labels: Int[Array, "b h w"], num_segments: int, rows: int, columns: int, method: str
-) -> tuple[Float[Array, "b n rc"], Bool[Array, "b n"]]:
-  """The linear map from a grid to the segment means of its upsampled version.
+) -> tuple[Float[Array, "b n rc"], Float[Array, "b n"]]:
+  """The linear map from a grid to the segment sums of its upsampled version.
 
-  The mean over a segment of an interpolated `rows` x `columns` grid is linear in the grid's cells,
+  The sum over a segment of an interpolated `rows` x `columns` grid is linear in the grid's cells,
   so the interpolation weights are summed per (segment, cell), tap by tap; the upsampled map, which
   would hold `[h, w, d]` numbers, is never built.
 
@@ -114,25 +115,29 @@ def interpolation_matrix(
     method: "bilinear" or "bicubic".
 
   Returns:
-    The map, whose rows sum to one or are zero for a segment without pixels, and True where a
-    segment has a pixel.
+    The map, and how many pixels each segment has, which its row sums to.
   """
   batch, height, width = labels.shape
   cells = rows * columns
   ids = labels.reshape(batch, height * width)
   inside = (ids >= 0) & (ids < num_segments)
+  pairs = itertools.product(taps(rows, height, method), taps(columns, width, method))
+  pairs = jax.tree.map(lambda *leaves: np.stack(leaves), *pairs)
+
+  def accumulate(matrix, pair):
+    (row_index, row_weight), (column_index, column_weight) = pair
+    cell = (row_index[:, None] * columns + column_index[None]).astype(jnp.int32).reshape(1, -1)
+    weight = (row_weight[:, None] * column_weight[None]).reshape(-1)
+    target = jnp.where(inside, ids * cells + cell, num_segments * cells)
+    add = jax.vmap(lambda total, index: total.at[index].add(weight, mode="drop"))
+    return add(matrix, target), None
+
+  # A segment sum into the running matrix, pair after pair, so that neither several matrices nor
+  # the indices of several pairs are ever held.
   matrix = jnp.zeros((batch, num_segments * cells), jnp.float32)
-  # A segment sum into the running matrix, so that only one of them is ever held.
-  accumulate = jax.vmap(lambda total, index, value: total.at[index].add(value, mode="drop"))
-  for row_index, row_weight in taps(rows, height, method):
-    for column_index, column_weight in taps(columns, width, method):
-      cell = (row_index[:, None] * columns + column_index[None, :]).astype(np.int32).reshape(1, -1)
-      weight = (row_weight[:, None] * column_weight[None, :]).reshape(1, -1)
-      target = jnp.where(inside, ids * cells + cell, num_segments * cells)
-      matrix = accumulate(matrix, target, jnp.broadcast_to(weight, ids.shape))
+  matrix, _ = jax.lax.scan(accumulate, matrix, pairs)
   pixels = segment_sum(jnp.ones(ids.shape, jnp.float32), ids, num_segments)
-  matrix = matrix.reshape(batch, num_segments, cells) / jnp.maximum(pixels, 1)[..., None]
-  return matrix, pixels > 0
+  return matrix.reshape(batch, num_segments, cells), pixels
 
 
 def interpolated_mean(
@@ -153,10 +158,12 @@ def interpolated_mean(
     The means in float32 (zero for a segment without pixels) and True where a segment has a pixel.
   """
   batch, rows, columns, dim = grid.shape
-  matrix, mask = interpolation_matrix(labels, num_segments, rows, columns, method)
+  matrix, pixels = interpolation_matrix(labels, num_segments, rows, columns, method)
   flat = grid.reshape(batch, rows * columns, dim).astype(jnp.float32)
   flat = jnp.broadcast_to(flat, (labels.shape[0], *flat.shape[1:]))
-  return jnp.einsum("bnc,bcd->bnd", matrix, flat, precision=jax.lax.Precision.HIGHEST), mask
+  sums = jnp.einsum("bnc,bcd->bnd", matrix, flat, precision=jax.lax.Precision.HIGHEST)
+  # Not the matrix is divided: a second one of its size would be made.
+  return sums / jnp.maximum(pixels, 1)[..., None], pixels > 0
 
 
 def hard_assignment(

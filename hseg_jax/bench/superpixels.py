@@ -1,18 +1,18 @@
-"""Measurements, one JSON line each: `hseg bench`."""
+"""Quality and time of every method of superpixels."""
 
-import json
 import os
 import pathlib
-import platform
-import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from hseg_jax import files, images, model_input
+from hseg_jax import images, model_input
+from hseg_jax.bench.inputs import SEEDS
+from hseg_jax.bench.records import record, report
+from hseg_jax.bench.timing import Clock
 from hseg_jax.benchmarks import mean
 from hseg_jax.errors import UserError
 from hseg_jax.progress import Progress
@@ -23,78 +23,8 @@ from hseg_jax.superpixels import device, device_slic, grid, seeds
 TRUTHS = ("groundTruth", "masks")  # folders beside "images", as BSDS500 calls them and as masks
 TOLERANCE = 2.0  # pixels between boundaries that still agree
 
-SEEDS = {"bins": 15, "iterations": 20}  # of contrastive pretraining
 
-
-class Timing(NamedTuple):
-  """How long something takes.
-
-  Attributes:
-    median_s: wall-clock seconds, the median of the repeats.
-    cpu_s: seconds of this process on all cores, likewise; other processes disturb it less.
-    repeats: how many there were.
-  """
-
-  median_s: float
-  cpu_s: float
-  repeats: int
-
-
-class Clock:
-  """Collects times of one thing, so that those of several can be taken in turn."""
-
-  def __init__(self):
-    self._times: list[tuple[float, float]] = []
-
-  def time(self, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function, waits for its arrays and returns them."""
-    start = time.perf_counter(), time.process_time()
-    result = jax.block_until_ready(function(*arguments))
-    self._times.append((time.perf_counter() - start[0], time.process_time() - start[1]))
-    return result
-
-  @property
-  def timing(self) -> Timing:
-    """The medians of all calls so far."""
-    return Timing(*np.median(self._times, axis=0).tolist(), len(self._times))
-
-
-def record(
-  what: str, model: str, *, size: int, batch: int, dtype: str, timing: Timing, host: bool = False
-) -> dict[str, Any]:
-  """The fields that every measurement has.
-
-  Args:
-    what: the kind of measurement.
-    model: what was measured.
-    size: side of the images in pixels.
-    batch: images in a call.
-    dtype: of the computation.
-    timing: of a call.
-    host: whether it ran on the host's processor, not on the default device.
-  """
-  return {
-    "what": what,
-    "model": model,
-    "size": size,
-    "batch": batch,
-    "dtype": dtype,
-    "device": platform.machine() if host else jax.devices()[0].device_kind,
-    "images_per_s": batch / timing.median_s,
-    **timing._asdict(),
-  }
-
-
-def report(records: Sequence[Mapping[str, Any]], out: str | os.PathLike | None) -> None:
-  """Prints a JSON line for each record; also writes them to a file if one is given."""
-  lines = "".join(f"{json.dumps(each)}\n" for each in records)
-  print(lines, end="")
-  if out is not None:
-    with files.whole(pathlib.Path(out)) as path:
-      path.write_text(lines)
-
-
-def superpixels(
+def measure(
   data: str | os.PathLike,
   *,
   split: str = "val",
@@ -133,7 +63,7 @@ def superpixels(
       raise UserError(f"{name} is {value}; it must be 1 or more.")
   pictures, annotators = _load(pathlib.Path(data), split, size, num_images)
   methods = _methods(num_segments)
-  clocks, scores = _measure(methods, pictures, annotators, batch_size)
+  clocks, scores = _run(methods, pictures, annotators, batch_size)
   records = []
   for (name, batch), clock in clocks.items():
     # Colours and positions of "device" are integers; what OpenCV computes with is its own affair.
@@ -163,7 +93,7 @@ def _methods(num_segments: int) -> dict[str, tuple[Callable[[np.ndarray], Any], 
   }
 
 
-def _measure(
+def _run(
   methods: Mapping[str, tuple[Callable[[np.ndarray], Any], bool]],
   pictures: UInt8[np.ndarray, "n s s 3"],
   annotators: Sequence[Sequence[Int[np.ndarray, "s s"]]],

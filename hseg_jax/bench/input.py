@@ -1,0 +1,87 @@
+"""How fast a config's input pipeline is, next to reading and decoding the same files."""
+
+import concurrent.futures
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hseg_jax import experiment as experiments
+from hseg_jax.bench.records import record, report
+from hseg_jax.bench.timing import Clock
+from hseg_jax.data import pipeline, sources
+from hseg_jax.errors import UserError
+from hseg_jax.settings import Settings
+
+
+def measure(
+  settings: Settings,
+  *,
+  num_batches: int = 10,
+  repeats: int = 5,
+  out: str | os.PathLike | None = None,
+) -> list[dict[str, Any]]:
+  """Times batches of training as a config prepares them, and decoding alone, in turn.
+
+  Each round starts the pipeline anew, takes as many batches as it prepares ahead, and times the
+  next `num_batches`; then their files are read and decoded, and nothing else, by as many threads as
+  the pipeline has workers. Sources that draw their images, draw them in both.
+
+  Args:
+    settings: a config as nested dicts. Its `data` say what is done on the host.
+    num_batches: how many batches of a round are timed.
+    repeats: rounds.
+    out: file for the JSON lines, besides the standard output.
+
+  Returns:
+    Two records, of the models "pipeline" and "decoding"; a call is `num_batches` of `batch` images.
+    Besides the fields of all measurements they have `num_batches` and `workers`, and the first
+    `augment`, `superpixels` and `times_as_fast`, the median over rounds of decoding's time over the
+    pipeline's. `cpu_s` knows of this process alone, not of workers.
+
+  Raises:
+    UserError: a mistake in the config, or a number that is not positive.
+  """
+  for name, value in (("num_batches", num_batches), ("repeats", repeats)):
+    if value < 1:
+      raise UserError(f"{name} is {value}; it must be 1 or more.")
+  experiment = experiments.setup(settings)
+  source, data = experiment.train_source, settings["data"]
+  batch_size, workers = settings["batch_size"], data["num_workers"]
+  threads = max(workers, 1)
+  ahead = 4 * threads  # batches; more than the workers hold ready
+  wanted = range(ahead * batch_size, (ahead + num_batches) * batch_size)
+  order = pipeline.order(len(source), settings["seed"], wanted)
+  clocks = {"pipeline": Clock(), "decoding": Clock()}
+  with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+    for _ in range(repeats):
+      batches = experiments.train_batches(experiment, 0)
+      _take(batches, ahead)
+      clocks["pipeline"].time(_take, batches, num_batches)
+      batches.close()
+      _decode(pool, source, order[:batch_size])  # while the last batch that was begun is finished
+      clocks["decoding"].time(_decode, pool, source, order)
+  records = []
+  for name, clock in clocks.items():
+    fields = {"size": data["image_size"], "batch": batch_size, "dtype": "uint8", "host": True}
+    found = record("input", name, **fields, timing=clock.timing)
+    found["images_per_s"] *= num_batches
+    records.append({**found, "num_batches": num_batches, "workers": workers})
+  records[0] |= {
+    "augment": data["augment"],
+    "superpixels": settings["superpixels"]["method"],
+    "times_as_fast": {"decoding": clocks["pipeline"].times_as_fast(clocks["decoding"])},
+  }
+  return report(records, out)
+
+
+def _take(batches: Iterator[Any], count: int) -> None:
+  for _ in range(count):
+    next(batches)
+
+
+def _decode(
+  pool: concurrent.futures.Executor, source: sources.Source, order: Sequence[int]
+) -> None:
+  # In the thread itself an image is given up at once, as memory would run out otherwise.
+  for _ in pool.map(lambda index: source[index]["image"].shape, order):
+    pass

@@ -1,0 +1,91 @@
+"""`hseg bench infer` and `train` with the smallest models: lines, and what they refuse."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hseg_jax import cli
+from hseg_jax.bench import inputs, models, programs
+from hseg_jax.bench.programs import Task
+from hseg_jax.training import sharding
+
+VIT = {"dim": 16, "num_heads": 2, "depths": (1,)}
+CAST = VIT | {"pool_num_heads": 2, "num_clusters": (4,)}
+COMMON = {"what", "model", "size", "batch", "dtype", "device", "images_per_s", "median_s", "cpu_s"}
+COMMON |= {"repeats", "devices", "compile_s", "flops", "peak_memory", "share_of_peak"}
+
+
+def bench(*words):
+  fields = [word for key, value in VIT.items() for word in ("--set", f"{key}={value}")]
+  return cli.main(["bench", *words, *fields])
+
+
+def test_models_in_turn(tmp_path, capsys):
+  out = tmp_path / "lines.jsonl"
+  small = ("--size", "32", "--batch", "4", "--repeats", "3", "--out", str(out))
+  assert bench("infer", "vit_conv_tiny", "vit_small", *small) == 0
+  lines = [json.loads(line) for line in out.read_text().splitlines()]
+  assert capsys.readouterr().out == out.read_text()
+  assert [each["model"] for each in lines] == ["vit_conv_tiny", "vit_small"]
+  for each, other in (lines, lines[::-1]):
+    assert set(each) == COMMON | {"times_as_fast"}
+    assert (each["what"], each["size"], each["batch"], each["repeats"]) == ("infer", 32, 4, 3)
+    assert each["images_per_s"] == pytest.approx(4 / each["median_s"])
+    assert each["devices"] == 4 and each["share_of_peak"] is None  # of a CPU nobody states one
+    assert list(each["times_as_fast"]) == [other["model"]]
+  # One block at 5 tokens, its patches and head: 12 d^2 + 2 n d a token, 16^2 * 3 d a patch, 1000 d.
+  macs = 5 * (12 * 16**2 + 2 * 5 * 16) + 4 * 16**2 * 3 * 16 + 1000 * 16
+  assert lines[1]["flops"] == 2 * 4 * macs
+  assert bench("infer", "vit_small", *small) == 2
+  assert "--force" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("objective", ["supervised", "contrastive"])
+def test_training_moves_the_parameters(objective):
+  task = Task("train", objective=objective, fields=VIT)
+  program = programs.build("vit_small", task, inputs.draw(32, 4), sharding.make_mesh())
+  losses = [float(program.call()["loss"]) for _ in range(4)]
+  assert np.isfinite(losses).all() and len(set(losses)) == 4
+  forward = programs.build(
+    "vit_small", Task("infer", fields=VIT), inputs.draw(32, 4), sharding.make_mesh()
+  )
+  assert program.flops > 2 * forward.flops and program.peak_memory > 0
+
+
+@pytest.mark.parametrize("method", ["given", "grid", "device"])
+def test_superpixels(method):
+  task = Task("infer", superpixels=method, num_segments=16, fields=CAST)
+  batch = inputs.draw(32, 4)
+  given = np.zeros((4, 32, 32), np.int32)
+  batch = batch._replace(segments=given if method == "given" else None)
+  program = programs.build("cast_tiny", task, batch, sharding.make_mesh())
+  assert program.call().shape == (4, 1000) and program.num_segments == 16
+
+
+def test_superpixels_beyond_the_models_room(tmp_path, capsys):
+  image = inputs.draw(32, 4).image
+  np.savez(tmp_path / "a.npz", image=image, segments=np.full((4, 32, 32), 16))
+  words = ("--inputs", str(tmp_path / "a.npz"), "--num-segments", "16")
+  assert cli.main(["bench", "infer", "cast_tiny", *words]) == 2
+  assert "--num-segments 17" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ("words", "said"),
+  [
+    (("vit_smal",), "vit_small"),
+    (("vit_small", "vit_small"), "given twice"),
+    (("vit_small", "--repeats", "0"), "repeats is 0"),
+    (("vit_small", "--batch", "3", "--size", "32"), "batch_size 3"),
+    (("vit_small", "--size", "40"), "40"),
+    (("vit_small", "--inputs", "a.npz", "--size", "40"), "leave out --size"),
+    (("vit_small", "--set", "dimm=3", "--size", "32"), "dimm"),
+    (("vit_small", "--peer", "resnet50", "--size", "32"), "--peer resnet50"),
+  ],
+)
+def test_mistakes_end_in_one_line(words, said, capsys, monkeypatch):
+  monkeypatch.setattr(models, "BATCH", 4)
+  assert cli.main(["bench", "train", *words]) == 2
+  err = capsys.readouterr().err
+  assert said in err and len(err.splitlines()) == 1

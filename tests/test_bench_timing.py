@@ -1,0 +1,37 @@
+"""Tests of clocks and of taking turns."""
+
+import time
+
+import pytest
+
+from hseg_jax.bench.timing import Clock, Timing, in_turn
+
+
+def clock(*seconds):
+  made = Clock()
+  made._times = [(s, 2 * s) for s in seconds]
+  return made
+
+
+def test_medians():
+  assert clock(1.0, 5.0, 2.0).timing == Timing(median_s=2.0, cpu_s=4.0, repeats=3)
+
+
+def test_ratios_are_those_of_pairs():
+  # The machine was ten times slower in the last round; the ratio of medians would be 4 / 2.
+  assert clock(1.0, 2.0, 10.0).times_as_fast(clock(3.0, 4.0, 30.0)) == 3.0
+  assert clock(3.0, 4.0, 30.0).times_as_fast(clock(1.0, 2.0, 10.0)) == pytest.approx(1 / 3)
+
+
+def test_a_call_is_timed_whole():
+  made = Clock()
+  assert made.time(lambda seconds: time.sleep(seconds) or "done", 0.05) == "done"
+  assert 0.05 <= made.timing.median_s < 1 and made.timing.cpu_s < 0.05
+
+
+def test_turns_after_a_first_round():
+  calls = []
+  functions = {name: lambda name=name: calls.append(name) for name in "ab"}
+  clocks = in_turn(functions, 2)
+  assert calls == ["a", "b"] * 3
+  assert [each.timing.repeats for each in clocks.values()] == [2, 2]
