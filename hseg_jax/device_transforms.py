@@ -19,6 +19,10 @@ Image = Float[Array, "h w 3"]  # whole numbers in [0, 255]
 Scalar = Num[Array, ""] | float | int
 Key = jax.Array  # of jax.random
 
+# Rounds to eleven bits at worst: whole numbers up to 255 stay exact, and the error of the weights
+# moves no pixel by more than a fifth of a level.
+_product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGH)
+
 
 def random_crop_box(
   key: Key,
@@ -61,11 +65,6 @@ def crop_and_resize(canvas: Canvas, box: Int32[Array, "4"], size: int) -> Image:
   columns = _resampling(left, width, size, canvas.shape[1])
   image = _round(_product("ox,yxc->yoc", columns, canvas.astype(jnp.float32)))
   return _round(_product("oy,yxc->oxc", rows, image))
-
-
-# Whole numbers up to 255 are exact in the few bits that this precision may round to; the weights
-# are so by less than a tenth of a level.
-_product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGH)
 
 
 def _resampling(start: Scalar, length: Scalar, num_out: int, num_in: int) -> Float[Array, "o i"]:

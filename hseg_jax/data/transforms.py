@@ -164,8 +164,9 @@ def on_canvas(image: Image, *, canvas_size: int) -> tuple[Square, Int32[np.ndarr
     height, width = (max(round(side * canvas_size / longest), 1) for side in image.shape[:2])
     # Whole blocks, then what is left of the factor: `resize` would cost as much as decoding.
     block = longest // canvas_size
-    rows, columns = (-(-side // block) for side in image.shape[:2])
-    image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
+    if block > 1:
+      rows, columns = (-(-side // block) for side in image.shape[:2])
+      image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
     image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
   height, width = image.shape[:2]
   canvas = np.zeros((canvas_size, canvas_size, 3), np.uint8)
