@@ -77,10 +77,10 @@ def test_moco_views_follow_the_reference(monkeypatch):
   def record(number):
     def operation(log, *args, sigma=0.0, **kwargs):
       if number == 0:
-        log = jnp.zeros((5, 1, 2))
+        log = jnp.zeros((5, 1, 3))
       if number == 1:
         assert {k: v for k, v in kwargs.items() if k != "key"} == transforms.MOCO_JITTER
-      return jnp.append(log[1:], jnp.array([[[number + 1, sigma]]]), axis=0)
+      return jnp.append(log[1:], jnp.array([[[number + 1, sigma, 0]]]), axis=0)
 
     return operation
 
@@ -93,7 +93,7 @@ def test_moco_views_follow_the_reference(monkeypatch):
   views = jax.vmap(draw)(jax.random.split(jax.random.key(0), 2000))
   expected = {"image_1": [1, 0.8, 0.2, 1, 0], "image_2": [1, 0.8, 0.2, 0.1, 0.2]}
   for name, rates in expected.items():
-    numbers, sigmas = np.moveaxis(np.asarray(views[name])[:, :, 0], 2, 0)
+    numbers, sigmas, _ = np.moveaxis(np.asarray(views[name])[:, :, 0], 2, 0)
     assert ((np.diff(numbers) > 0) | (numbers[:, 1:] == 0)).all()  # always in this order
     found = [(numbers == k + 1).any(axis=1).mean() for k in range(len(order))]
     np.testing.assert_allclose(found, rates, atol=0.03)
