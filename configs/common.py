@@ -61,6 +61,10 @@ def base() -> ConfigDict:
   c.data.num_val = placeholder(int)  # how many examples to evaluate on; None: all
   c.data.image_size = 64  # side in pixels; the stem's stride divides it
   c.data.augment = "supervised"  # "none", "supervised" or "moco" (two views)
+  c.data.augment_on = "host"  # or "device": hosts only decode; not with superpixels by "seeds"
+  # Side of the squares in which images reach the device that augments them, in pixels; larger
+  # images are shrunk to it. 512 for 224, which holds most photographs of ImageNet as they are.
+  c.data.canvas_size = c.data.get_ref("image_size") * 16 // 7
   c.data.min_scale = 0.08  # smallest share of an image that a random crop covers
   c.data.num_workers = 1  # processes that prepare batches; 0: a thread of the main one
   c.data.max_bad_images = 10  # unreadable images that are replaced before the run gives up

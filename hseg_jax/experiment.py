@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import optax
 
-from hseg_jax import create_model, macs
+from hseg_jax import augmentation, create_model, macs
 from hseg_jax.data import pipeline, sources
 from hseg_jax.errors import UserError
 from hseg_jax.objectives import contrastive, supervised
@@ -200,13 +200,7 @@ def setup(settings: Settings) -> Experiment:
     )
   mesh = sharding.make_mesh()
   sharding.check_batch_size(settings["batch_size"], mesh)
-  data = settings["data"]
-  pipeline.check_options(
-    image_size=data["image_size"],
-    augment=data["augment"],
-    augment_options=augment_options(data),
-    superpixels=settings["superpixels"],
-  )
+  pipeline.check_options(**augmentation.options(settings))
   train_source, val_source = load_sources(settings)
   settings = resolve(settings, train_source)
   model = make_model(settings)
@@ -237,7 +231,7 @@ def count_steps(settings: Settings, num_examples: int) -> int:
 
 
 def example_batch(settings: Settings) -> dict[str, jax.ShapeDtypeStruct]:
-  """Shapes and dtypes of a global training batch."""
+  """Shapes and dtypes of a global training batch as the objective sees it."""
   b, size = settings["batch_size"], settings["data"]["image_size"]
   views = ("_1", "_2") if settings["data"]["augment"] == "moco" else ("",)
   batch = {"label": jax.ShapeDtypeStruct((b,), np.int32)}
@@ -266,24 +260,16 @@ def describe_model(experiment: Experiment, variables: Any) -> dict[str, str]:
   }
 
 
-def augment_options(data: Settings) -> dict[str, Any]:
-  """What the augmentation of a config's `data` is told besides the image size."""
-  return {} if data["augment"] == "none" else {"min_scale": data["min_scale"]}
-
-
 def train_batches(experiment: Experiment, start_step: int) -> Iterator[dict[str, np.ndarray]]:
   """This host's batches from `start_step` on; a pure function of the step."""
-  settings, data = experiment.settings, experiment.settings["data"]
+  settings = experiment.settings
   return pipeline.train_batches(
     experiment.train_source,
     batch_size=settings["batch_size"],
-    image_size=data["image_size"],
-    augment=data["augment"],
-    augment_options=augment_options(data),
-    superpixels=settings["superpixels"],
+    **augmentation.options(settings),
     seed=settings["seed"],
     start_step=start_step,
-    num_workers=data["num_workers"],
+    num_workers=settings["data"]["num_workers"],
     host_index=jax.process_index(),
     host_count=jax.process_count(),
   )

@@ -19,6 +19,7 @@ _RANGES = {
   "data.num_train": (1, math.inf),
   "data.num_val": (1, math.inf),
   "data.image_size": (1, math.inf),
+  "data.canvas_size": (1, 8192),  # images and their weights are squares of it
   "data.min_scale": (1e-3, 1),
   "data.num_workers": (0, math.inf),
   "data.max_bad_images": (0, math.inf),

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from hseg_jax import augmentation, files
 from hseg_jax import experiment as experiments
-from hseg_jax import files
 from hseg_jax.errors import UserError
 from hseg_jax.experiment import Experiment
 from hseg_jax.interop import exported
@@ -240,6 +240,9 @@ def loop(
     checkpoints=checkpointer.folder,
   )
   batches = experiments.train_batches(experiment, start_step)
+  augment = augmentation.make(
+    **augmentation.options(settings), placement=sharding.batch_sharded(experiment.mesh)
+  )
 
   def evaluate(step: int) -> None:
     variables = experiment.objective.model_variables(state.eval_params, state.batch_stats)
@@ -268,7 +271,7 @@ def loop(
     if is_evaluated or is_saved:
       recorder.stop_clock()
     with jax.transfer_guard("disallow"):
-      batch = sharding.to_global(next(batches), experiment.mesh)
+      batch = augment(sharding.to_global(next(batches), experiment.mesh))
       state, metrics = train_step(state, batch)
     recorder.push(step + 1, metrics)
   if step < num_steps:

@@ -156,6 +156,27 @@ def test_augmentation_options_are_passed_on(tree):
     train(source, 1, augment="none", augment_options={"min_scale": 1.0})
 
 
+def test_canvases_are_decoded_images_with_seeds(tree):
+  source = load(tree)
+  options = {"superpixels": NONE, "canvas_size": 40}
+  batches = train(source, 6, **options)
+  kinds = {key: (value.dtype, value.shape) for key, value in batches[0].items()}
+  assert kinds == {
+    "canvas": (np.uint8, (4, 40, 40, 3)),
+    "size": (np.int32, (4, 2)),
+    "seed": (np.uint32, (4, 2)),
+    "label": (np.int32, (4,)),
+  }
+  plain = train(source, 6, superpixels=NONE, augment="none")
+  np.testing.assert_array_equal(batches[0]["label"], plain[0]["label"])
+  assert len({seed.tobytes() for batch in batches for seed in batch["seed"]}) == 24
+  assert_equal(train(source, 2, **options, augment="moco", start_step=4), batches[4:])
+  hosts = [train(source, 6, **options, host_index=i, host_count=2) for i in range(2)]
+  assert_equal(joined(hosts), batches)
+  other = train(source, 1, **options, seed=2)[0]
+  assert not np.array_equal(other["seed"], batches[0]["seed"])
+
+
 def test_evaluation_yields_every_example_once_in_order(tree):
   source = load(tree)
   batches = evaluate(source)

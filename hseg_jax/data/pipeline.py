@@ -42,6 +42,7 @@ def train_batches(
   host_index: int = 0,
   host_count: int = 1,
   augment_options: Mapping[str, Any] | None = None,
+  canvas_size: int | None = None,
 ) -> Iterator[Batch]:
   """Endless shuffled and augmented batches, from `start_step` on.
 
@@ -61,11 +62,15 @@ def train_batches(
     host_index: which host this is.
     host_count: how many hosts there are.
     augment_options: further keyword arguments of the augmentation, such as `min_scale`.
+    canvas_size: side in pixels of the canvases that `augmentation` is to augment; None to do it
+      here.
 
   Returns:
     An iterator of dicts: `image` uint8 `[b, h, w, 3]`, `segments` int32 `[b, h, w]` (with
     methods of the host) and `label` int32 `[b]`; with "moco", `image_1`, `segments_1`, `image_2`
-    and `segments_2` instead of the first two. Its `close()` ends the workers.
+    and `segments_2` instead of the first two. With a canvas, `canvas` uint8 `[b, c, c, 3]`, the
+    image's `size` in it int32 `[b, 2]` and `seed` uint32 `[b, 2]` instead. Its `close()` ends the
+    workers.
 
   Raises:
     UserError: on an unknown augmentation, option or superpixel method, or a batch size that the
@@ -77,7 +82,7 @@ def train_batches(
     .seed(seed)
     .shuffle()
     .repeat()
-    .random_map(_augmentation(augment, image_size, augment_options or {}))
+    .random_map(_augmentation(augment, image_size, augment_options or {}, canvas_size))
     .map(functools.partial(_add_segments, segment=segmenter(superpixels)))
     .batch(host_batch, drop_remainder=True)
   )
@@ -217,6 +222,7 @@ def check_options(
   augment: str,
   augment_options: Mapping[str, Any],
   superpixels: Mapping[str, Any],
+  canvas_size: int | None = None,
 ) -> None:
   """Refuses, before any image is read, what `train_batches` and `eval_batches` would refuse later.
 
@@ -225,14 +231,14 @@ def check_options(
   Raises:
     UserError: as `train_batches` does, or if the superpixels do not suit the image size.
   """
-  _augmentation(augment, image_size, augment_options)
+  _augmentation(augment, image_size, augment_options, canvas_size)
   segment = segmenter(superpixels)
   if segment is not None:
     segment(np.zeros((image_size, image_size, 3), np.uint8))
 
 
 def _augmentation(
-  name: str, image_size: int, options: Mapping[str, Any]
+  name: str, image_size: int, options: Mapping[str, Any], canvas_size: int | None
 ) -> Callable[[Example, np.random.Generator], Example]:
   """The function of example and generator that makes the images and label of a training example."""
   functions = {
@@ -251,6 +257,8 @@ def _augmentation(
         f'The augmentation "{name}" has no option "{option}"; '
         f"its options are: {', '.join(accepted) or 'none'}."
       )
+  if canvas_size is not None:
+    return functools.partial(_to_be_augmented, canvas_size=canvas_size)
   return functools.partial(
     make, transform=functools.partial(transform, image_size=image_size, **options)
   )
@@ -268,6 +276,12 @@ def _one_view(example: Example, rng: np.random.Generator, *, transform) -> Examp
 def _two_views(example: Example, rng: np.random.Generator, *, transform) -> Example:
   image_1, image_2 = transform(example["image"], rng)
   return {"image_1": image_1, "image_2": image_2, "label": np.int32(example["label"])}
+
+
+def _to_be_augmented(example: Example, rng: np.random.Generator, *, canvas_size: int) -> Example:
+  canvas, size = transforms.on_canvas(example["image"], canvas_size=canvas_size)
+  seed = rng.integers(0, 1 << 32, 2, np.uint32)
+  return {"canvas": canvas, "size": size, "seed": seed, "label": np.int32(example["label"])}
 
 
 def _evaluation_example(example: Example, *, image_size: int, keep: Sequence[str]) -> Example:

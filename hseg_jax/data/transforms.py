@@ -10,13 +10,21 @@ import math
 
 import cv2
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Int32, Shaped, UInt8
 from PIL import Image as PillowImage
 
 Image = UInt8[np.ndarray, "h w 3"]
 Square = UInt8[np.ndarray, "s s 3"]
 
 REFERENCE_SIZE = 224  # the image size for which the reference states its blur, in pixels
+CROP_TRIES = 10  # before a crop falls back to the centre
+CROP_RATIO = (3 / 4, 4 / 3)
+
+# MoCo v3's recipe: probabilities, those of blur and solarisation for each view, and strengths.
+MOCO_JITTER_RATE, MOCO_GREY_RATE = 0.8, 0.2
+MOCO_VIEWS = ({"blur": 1.0, "solarization": 0.0}, {"blur": 0.1, "solarization": 0.2})
+MOCO_JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1}
+MOCO_SIGMA = (0.1, 2.0)
 
 
 def supervised(
@@ -60,20 +68,19 @@ def moco_views(
     image_size: side of the views in pixels.
     min_scale: smallest share of the image's area that a crop may cover.
   """
-  view_1 = _moco_view(image, rng, image_size, min_scale, blur=1.0, solarization=0.0)
-  view_2 = _moco_view(image, rng, image_size, min_scale, blur=0.1, solarization=0.2)
+  view_1, view_2 = (_moco_view(image, rng, image_size, min_scale, **rates) for rates in MOCO_VIEWS)
   return view_1, view_2
 
 
 def _moco_view(image, rng, image_size, min_scale, *, blur, solarization) -> Square:
   """One view; `blur` and `solarization` are probabilities."""
   image = random_resized_crop(image, rng, size=image_size, scale=(min_scale, 1.0))
-  if rng.random() < 0.8:
-    image = color_jitter(image, rng, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
-  if rng.random() < 0.2:
+  if rng.random() < MOCO_JITTER_RATE:
+    image = color_jitter(image, rng, **MOCO_JITTER)
+  if rng.random() < MOCO_GREY_RATE:
     image = grayscale(image)
   if rng.random() < blur:
-    image = gaussian_blur(image, sigma=rng.uniform(0.1, 2.0) * image_size / REFERENCE_SIZE)
+    image = gaussian_blur(image, sigma=rng.uniform(*MOCO_SIGMA) * image_size / REFERENCE_SIZE)
   if rng.random() < solarization:
     image = solarize(image)
   return random_flip(image, rng)
@@ -139,13 +146,41 @@ def _scaled_size(shape: tuple[int, int], short: int) -> tuple[int, int]:
   return max(int(short * height / width), short), short
 
 
+def on_canvas(image: Image, *, canvas_size: int) -> tuple[Square, Int32[np.ndarray, "2"]]:
+  """Lays an image into the upper left corner of a black square, shrunk if it is larger.
+
+  Images of one shape for an accelerator that augments them: what is no longer than the canvas
+  keeps its pixels, of the rest crops are cut from a smaller version.
+
+  Args:
+    image: RGB of any size.
+    canvas_size: side of the square in pixels.
+
+  Returns:
+    The square, and rows and columns of the image in it.
+  """
+  longest = max(image.shape[:2])
+  if longest > canvas_size:
+    height, width = (max(round(side * canvas_size / longest), 1) for side in image.shape[:2])
+    # Whole blocks, then what is left of the factor: `resize` would cost as much as decoding.
+    block = longest // canvas_size
+    if block > 1:
+      rows, columns = (-(-side // block) for side in image.shape[:2])
+      image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+  height, width = image.shape[:2]
+  canvas = np.zeros((canvas_size, canvas_size, 3), np.uint8)
+  canvas[:height, :width] = image
+  return canvas, np.array([height, width], np.int32)
+
+
 def random_resized_crop(
   image: Image,
   rng: np.random.Generator,
   *,
   size: int,
   scale: tuple[float, float],
-  ratio: tuple[float, float] = (3 / 4, 4 / 3),
+  ratio: tuple[float, float] = CROP_RATIO,
 ) -> Square:
   """Cuts a random part out and resizes it to a square.
 
@@ -163,7 +198,7 @@ def random_resized_crop(
 def _random_crop_box(shape, rng, scale, ratio) -> tuple[int, int, int, int]:
   """Top, left, height, width: ten tries, then the largest central crop of a permitted ratio."""
   height, width = shape
-  for _ in range(10):
+  for _ in range(CROP_TRIES):
     area = height * width * rng.uniform(*scale)
     aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
     crop_w = round(math.sqrt(area * aspect))
