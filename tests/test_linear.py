@@ -30,3 +30,13 @@ def test_a_layer_takes_it():
   plain, ours = nn.Dense(5), nn.Dense(5, dot_general=linear.dot_general)
   variables = plain.init(jax.random.key(1), x)
   np.testing.assert_array_equal(ours.apply(variables, x), plain.apply(variables, x))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gelu_is_exact(dtype):
+  x = jnp.linspace(-8, 8, 1001).astype(dtype)
+  expected = jax.nn.gelu(x.astype("float32"), approximate=False)
+  found = linear.gelu(x)
+  assert found.dtype == dtype
+  tolerance = 2e-6 if dtype == "float32" else 0.05
+  np.testing.assert_allclose(np.float32(found), expected, rtol=0, atol=tolerance)

@@ -6,6 +6,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
 from hseg_jax.models.initializers import dense
+from hseg_jax.models.linear import gelu
 from hseg_jax.models.output import Level
 from hseg_jax.models.path_assignment import PathAssignment, RegionGraph
 from hseg_jax.models.sampling import farthest_point_sampling
@@ -61,7 +62,7 @@ class Expand(nn.Module):
   def __call__(self, x: Float[Array, "b n d"], train: bool) -> Float[Array, "b n e"]:
     x = layer_norm(name="norm", dtype=self.dtype, epsilon=1e-5)(x)
     x = dense(self.dim, 4 * self.dim, self.scheme, name="fc", dtype=self.dtype)(x)
-    return nn.Dropout(self.dropout, deterministic=not train)(nn.gelu(x, approximate=False))
+    return nn.Dropout(self.dropout, deterministic=not train)(gelu(x))
 
 
 class Reduce(nn.Module):

@@ -1,4 +1,6 @@
-"""The product of linear layers, whose weight gradient is fast on CPUs as well."""
+"""The product and the activation of linear layers, in forms that are fast on CPUs as well."""
+
+import math
 
 import jax
 from jaxtyping import Array, Float
@@ -32,3 +34,12 @@ def dot_general(x, kernel, dimension_numbers, precision=None):
   """`project` in the form in which `nn.Dense` takes it."""
   del dimension_numbers, precision
   return project(x, kernel)
+
+
+def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+  """The exact GELU, x times the normal distribution's share below x (Hendrycks and Gimpel, 2016).
+
+  By the error function itself, which costs a third of the complementary one that jax.nn.gelu takes;
+  that one is closer for x below -4, where results are smaller than 2e-4.
+  """
+  return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))

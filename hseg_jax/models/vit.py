@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from hseg_jax.models.heads import read_head
 from hseg_jax.models.initializers import cls_init, dense, transformer_scheme
+from hseg_jax.models.linear import gelu
 from hseg_jax.models.output import CastOutput
 from hseg_jax.models.position import Position
 from hseg_jax.models.segments import resize_bicubic
@@ -104,7 +105,7 @@ class Mlp(nn.Module):
   def __call__(self, x: Float[Array, "b n d"], train: bool = False) -> Float[Array, "b n d"]:
     drop = lambda x: nn.Dropout(self.dropout, deterministic=not train)(x)
     x = dense(self.dim, self.mlp_dim, self.scheme, name="fc_1", dtype=self.dtype)(x)
-    x = drop(nn.gelu(x, approximate=False))
+    x = drop(gelu(x))
     return drop(dense(self.mlp_dim, self.dim, self.scheme, name="fc_2", dtype=self.dtype)(x))
 
 
