@@ -18,8 +18,10 @@ def examples(side, stride):
   return tuple(map(jnp.asarray, (x, kernel, rng.normal(size=shape).astype(np.float32))))
 
 
+@pytest.mark.parametrize("cache", [2**21, 5000, 1])
 @pytest.mark.parametrize(("side", "stride"), [(8, 1), (8, 2), (7, 2), (9, 3)])
-def test_gradients_are_those_of_the_plain_convolution(side, stride):
+def test_gradients_are_those_of_the_plain_convolution(side, stride, cache, monkeypatch):
+  monkeypatch.setattr(convolution, "_CACHE", cache)
   x, kernel, gradient = examples(side, stride)
   _, pullback = jax.vjp(lambda *a: convolution.convolve(*a, stride, 1), x, kernel)
 

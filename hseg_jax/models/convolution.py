@@ -1,16 +1,18 @@
 """The stem's convolution, whose filter gradient is fast on CPUs as well."""
 
 import functools
+import itertools
 import math
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from hseg_jax.models.initializers import uniform
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+_CACHE = 2**21  # bytes that stay in the cache of a core
 
 
 class Convolution(nn.Module):
@@ -44,8 +46,8 @@ def convolve(
   """Two-dimensional convolution (cross-correlation, as all networks have it).
 
   The result and the gradient of `x` are XLA's own; the gradient of the kernel is that too on
-  accelerators, and one matrix product for each of the kernel's taps on CPUs, where XLA's takes
-  three times as long. Reverse mode only.
+  accelerators, and `kernel_gradient` on CPUs, where XLA's takes several times as long. Reverse
+  mode only.
 
   Args:
     x: features.
@@ -88,7 +90,9 @@ def kernel_gradient(
   stride: int,
   padding: int,
 ) -> Float[Array, "kh kw d e"]:
-  """The gradient of a convolution's kernel, by one matrix product per tap.
+  """The gradient of a convolution's kernel, by matrix products of a few rows of the image each.
+
+  All that the kernel sees is laid out for so few rows that it stays in a processor's cache.
 
   Args:
     x: what was convolved.
@@ -97,19 +101,30 @@ def kernel_gradient(
     stride: of the convolution.
     padding: of the convolution.
   """
-  _, rows, columns, width = gradient.shape
+  batch, rows, columns, features = gradient.shape
+  inputs = shape[0] * shape[1] * x.shape[-1]
   padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-  # Flat matrices, for XLA would lay out three contracted dimensions anew; and the gradient on the
-  # left, for that side is transposed, which it then is once for all taps.
-  flat = gradient.reshape(-1, width).T
+  bytes_per_row = batch * columns * inputs * x.dtype.itemsize
+  fitting = [n for n in range(1, rows + 1) if rows % n == 0 and n * bytes_per_row <= _CACHE]
+  count = max(fitting, default=1)
 
-  def tap(i: int, j: int) -> Float[Array, "e d"]:
-    stop = i + (rows - 1) * stride + 1, j + (columns - 1) * stride + 1
-    seen = padded[:, i : stop[0] : stride, j : stop[1] : stride]
-    return flat @ seen.reshape(-1, x.shape[-1])
+  def add(total: Float[Array, "e k"], start: Int[Array, ""]) -> tuple[Float[Array, "e k"], None]:
+    height = (count - 1) * stride + shape[0]
+    seen = jax.lax.dynamic_slice_in_dim(padded, start * stride, height, axis=1)
+    stops = (count - 1) * stride + 1, (columns - 1) * stride + 1
+    taps = [
+      seen[:, i : i + stops[0] : stride, j : j + stops[1] : stride]
+      for i, j in itertools.product(*map(range, shape))
+    ]
+    # Flat matrices, for XLA would lay out three contracted dimensions anew.
+    patches = jnp.concatenate(taps, axis=-1).reshape(-1, inputs)
+    given = jax.lax.dynamic_slice_in_dim(gradient, start, count, axis=1).reshape(-1, features)
+    return total + jnp.matmul(given.T, patches, preferred_element_type=jnp.float32), None
 
-  taps = jnp.stack([jnp.stack([tap(i, j) for j in range(shape[1])]) for i in range(shape[0])])
-  return jnp.swapaxes(taps, -1, -2)
+  starts = jnp.arange(0, rows, count)
+  total, _ = jax.lax.scan(add, jnp.zeros((features, inputs), jnp.float32), starts)
+  total = total.reshape(features, *shape, x.shape[-1])
+  return jnp.transpose(total, (1, 2, 3, 0)).astype(x.dtype)
 
 
 convolve.defvjp(_forward, _backward)
