@@ -10,7 +10,7 @@ from hseg_jax.bench import inputs, models, programs
 from hseg_jax.bench.programs import Task
 from hseg_jax.training import sharding
 
-VIT = {"dim": 16, "num_heads": 2, "depths": (1,)}
+VIT = {"dim": 16, "num_heads": 2, "depths": (1,), "position_grid": (2, 2)}
 CAST = VIT | {"pool_num_heads": 2, "num_clusters": (4,)}
 COMMON = {"what", "model", "size", "batch", "dtype", "device", "images_per_s", "median_s", "cpu_s"}
 COMMON |= {"repeats", "devices", "compile_s", "flops", "peak_memory", "share_of_peak"}

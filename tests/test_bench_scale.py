@@ -15,7 +15,16 @@ def test_one_thing_changes_at_a_time():
 
 def scale(*words):
   small = ("--model", "vit_small", "--repeats", "1", "--batches", "2", "--num-segments", "16")
-  fields = ("--set", "dim=16", "--set", "num_heads=2", "--set", "depths=(1,)")
+  fields = (
+    "--set",
+    "dim=16",
+    "--set",
+    "num_heads=2",
+    "--set",
+    "depths=(1,)",
+    "--set",
+    "position_grid=(2,2)",
+  )
   return cli.main(["bench", "scale", *small, *fields, *words])
 
 
@@ -34,7 +43,7 @@ def test_a_line_for_every_point(capsys):
   ("words", "said"),
   [
     (("--sizes", "32", "--devices", "5"), "5 devices"),
-    (("--sizes", "0"), "sizes is"),
+    (("--sizes", "0"), "size is"),
     (("--sizes", "a"), "whole numbers"),
   ],
 )
