@@ -164,7 +164,7 @@ def test_predictions_are_scored_as_the_reports_were(tmp_path):
 
 
 def test_models_segment_first(tmp_path, monkeypatch):
-  monkeypatch.setattr(segment, "_forward", tiny_segmenter.quick_forward([]))
+  monkeypatch.setattr(segment, "read", tiny_segmenter.quick_forward([]))
   truth = make_truth(tmp_path / "truth")
   photos = tmp_path / "photos"
   photos.mkdir()

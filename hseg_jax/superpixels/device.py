@@ -58,7 +58,8 @@ def grid_shape(h: int, w: int, num_segments: int) -> tuple[int, int]:
 
 
 def segment(
-  image: UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"], num_segments: int
+  image: UInt8[Array | np.ndarray, "b h w 3"] | Float[Array | np.ndarray, "b h w 3"],
+  num_segments: int,
 ) -> Int32[Array, "b h w"]:
   """Cuts images into connected superpixels; may be jitted, vmapped and sharded over the batch.
 

@@ -17,7 +17,7 @@ _AROUND = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
 
 
 def segment(
-  image: UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"],
+  image: UInt8[Array | np.ndarray, "b h w 3"] | Float[Array | np.ndarray, "b h w 3"],
   num_segments: int,
   *,
   compactness: float = 10.0,
