@@ -61,7 +61,7 @@ def load(path: str | os.PathLike) -> Inputs:
         name: next((arrays[key] for key in keys if key in arrays), None)
         for name, keys in _NAMES.items()
       }
-  except (OSError, ValueError, zipfile.BadZipFile) as error:
+  except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
     raise UserError(f"{path} cannot be read as an npz file of arrays.") from error
   image, segments, label = found["image"], found["segments"], found["label"]
   if image is None or image.ndim != 4 or len(image) == 0 or image.shape[1] != image.shape[2]:
