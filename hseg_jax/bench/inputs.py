@@ -12,6 +12,7 @@ from hseg_jax import model_input
 from hseg_jax.data import partworld, pipeline
 from hseg_jax.errors import UserError
 
+NUM_CLASSES = 1000  # of the models that are measured
 SEEDS = {"bins": 15, "iterations": 20}  # of contrastive pretraining
 
 # What arrays may be called in a file; the second name is that of the reference's arrays.
@@ -75,22 +76,29 @@ def load(path: str | os.PathLike) -> Inputs:
       continue
     if array.shape != shape or array.dtype.kind not in "iu" or array.min() < 0:
       raise UserError(f"`{name}` in {path} has to be integers {list(shape)}, none below 0.")
+  if label is not None and label.max() >= NUM_CLASSES:
+    raise UserError(f"`label` in {path} has to be below {NUM_CLASSES}, the classes of the models.")
   return Inputs(
     image,
-    np.arange(len(image), dtype=np.int32) if label is None else label.astype(np.int32),
+    _number(len(image)) if label is None else label.astype(np.int32),
     None if segments is None else segments.astype(np.int32),
   )
 
 
 def draw(size: int, batch: int) -> Inputs:
-  """Images of PartWorld, each of a class of its own.
+  """Images of PartWorld, each of a class of its own as far as classes go.
 
   Raises:
     UserError: PartWorld has no images so small.
   """
   examples = partworld.PartWorld("train", size=size, seed=0, num_examples=batch)
   image = np.stack([examples[i]["image"] for i in range(batch)])
-  return Inputs(image, np.arange(batch, dtype=np.int32), None)
+  return Inputs(image, _number(batch), None)
+
+
+def _number(count: int) -> Int32[np.ndarray, " b"]:
+  """A label for each image; larger batches begin again, for PyTorch refuses labels of no class."""
+  return np.arange(count, dtype=np.int32) % NUM_CLASSES
 
 
 def cut(inputs: Inputs, superpixels: Mapping[str, Any]) -> Inputs:

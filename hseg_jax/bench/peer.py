@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from hseg_jax import preprocessing, processes
-from hseg_jax.bench.inputs import Inputs
+from hseg_jax.bench.inputs import NUM_CLASSES, Inputs
 from hseg_jax.bench.programs import Program, Task
 from hseg_jax.errors import UserError
 
@@ -33,7 +33,7 @@ def build(name: str, task: Task, inputs: Inputs) -> Program:
       f"--peer {name} takes PyTorch and timm: pip install 'hseg_jax[peer]'."
     ) from error
   try:
-    model = timm.create_model(name.removeprefix(_PREFIX), num_classes=1000)
+    model = timm.create_model(name.removeprefix(_PREFIX), num_classes=NUM_CLASSES)
   except (RuntimeError, ValueError) as error:
     raise UserError(f"timm has no model {name.removeprefix(_PREFIX)!r}: {error}") from error
   expected = model.default_cfg["input_size"][-1]

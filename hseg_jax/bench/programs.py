@@ -11,7 +11,7 @@ import numpy as np
 from hseg_jax import create_model, macs
 from hseg_jax import experiment as experiments
 from hseg_jax.bench import peaks
-from hseg_jax.bench.inputs import SEEDS, Inputs, cut
+from hseg_jax.bench.inputs import NUM_CLASSES, SEEDS, Inputs, cut
 from hseg_jax.bench.records import record
 from hseg_jax.bench.timing import Timing
 from hseg_jax.errors import UserError
@@ -21,8 +21,6 @@ from hseg_jax.settings import Settings
 from hseg_jax.train import make_train_step
 from hseg_jax.training import sharding
 from hseg_jax.training import state as states
-
-_NUM_CLASSES = 1000
 
 # Training as most configs have it; what a step costs does not depend on the numbers.
 _NUM_STEPS = 1000
@@ -145,7 +143,7 @@ def _settings(name: str, task: Task, inputs: Inputs) -> Settings:
   """As much of a config as training's own parts read."""
   room = {"num_segments": task.num_segments} if create_model(name).num_segments else {}
   is_contrastive = task.objective == "contrastive"
-  classes = {"num_classes": 0 if is_contrastive else _NUM_CLASSES}
+  classes = {"num_classes": 0 if is_contrastive else NUM_CLASSES}
   return {
     "batch_size": inputs.batch,
     "model": {"name": name, "dtype": task.dtype, **room, **classes, **task.fields},
