@@ -3,7 +3,8 @@
 The host decodes, and lays every image on a canvas of one size (`transforms.on_canvas`). What is
 drawn at random and what is done to pixels happens here, from a seed that the host sends along: it
 belongs to the example's position in the stream, as on the host, so neither restarts nor the number
-of hosts and devices change an image.
+of hosts change an image. Another number of devices makes a level of difference in a few pixels,
+where sums round otherwise.
 """
 
 import functools

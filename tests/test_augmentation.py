@@ -115,10 +115,9 @@ def test_an_image_depends_on_its_own_seed_and_not_on_devices(monkeypatch):
   assert len(traces) == 1
   assert found["image"].sharding.spec == PartitionSpec(sharding.AXIS)
   np.testing.assert_array_equal(found["image"], again["image"][::-1])
-  alone = np.asarray(make()(batch)["image"])
-  apart = np.abs(np.int32(found["image"]) - np.int32(alone))
-  # Programs for other numbers of devices may add up in another order.
-  assert apart.max() <= 1 and (apart > 0).mean() < 0.01
+  # Shards are other shapes, whose sums round otherwise here and there.
+  error = np.abs(np.asarray(found["image"], int) - np.asarray(make()(batch)["image"], int))
+  assert error.max() <= 1 and (error > 0).mean() < 0.01
   np.testing.assert_array_equal(found["label"], batch["label"])
 
 

@@ -22,6 +22,7 @@ def examples(side, stride):
 @pytest.mark.parametrize(("side", "stride"), [(8, 1), (8, 2), (7, 2), (9, 3)])
 def test_gradients_are_those_of_the_plain_convolution(side, stride, cache, monkeypatch):
   monkeypatch.setattr(convolution, "_CACHE", cache)
+  monkeypatch.setattr(jax, "device_count", lambda: 1)
   x, kernel, gradient = examples(side, stride)
   _, pullback = jax.vjp(lambda *a: convolution.convolve(*a, stride, 1), x, kernel)
 
@@ -36,8 +37,12 @@ def test_gradients_are_those_of_the_plain_convolution(side, stride, cache, monke
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize(("platform", "convolutions"), [("cpu", 1), ("cuda", 2), ("tpu", 2)])
-def test_filter_gradient_is_a_convolution_on_accelerators_only(platform, convolutions):
+@pytest.mark.parametrize(
+  ("platform", "devices", "convolutions"),
+  [("cpu", 1, 1), ("cpu", 4, 2), ("cuda", 1, 2), ("tpu", 1, 2)],
+)
+def test_filter_gradient_is_no_convolution_on_one_cpu(platform, devices, convolutions, monkeypatch):
+  monkeypatch.setattr(jax, "device_count", lambda: devices)
   x, kernel, gradient = examples(8, 2)
 
   def pull(x, kernel, gradient):

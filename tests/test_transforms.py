@@ -232,5 +232,5 @@ def test_what_does_not_fit_a_canvas_is_shrunk(shape, expected):
   assert tuple(size) == expected
   wanted = transforms.resize(photo(*shape), *expected).astype(int)
   height, width = expected
-  assert np.abs(canvas[:height, :width] - wanted).mean() < 6
+  assert np.abs(canvas[:height, :width] - wanted).mean() < 9  # other filters, and it has noise
   assert not canvas[height:].any() and not canvas[:, width:].any()

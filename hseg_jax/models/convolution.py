@@ -46,8 +46,8 @@ def convolve(
   """Two-dimensional convolution (cross-correlation, as all networks have it).
 
   The result and the gradient of `x` are XLA's own; the gradient of the kernel is that too on
-  accelerators, and `kernel_gradient` on CPUs, where XLA's takes several times as long. Reverse
-  mode only.
+  accelerators, and `kernel_gradient` on a single CPU, where XLA's takes several times as long.
+  Reverse mode only.
 
   Args:
     x: features.
@@ -73,13 +73,14 @@ def _backward(stride, padding, saved, gradient):
   x, kernel = saved
   plain = functools.partial(_convolve, stride=stride, padding=padding)
   of_x = jax.vjp(lambda x: plain(x, kernel), x)[1](gradient)[0]
-  of_kernel = jax.lax.platform_dependent(
-    x,
-    gradient,
-    cpu=functools.partial(kernel_gradient, shape=kernel.shape[:2], stride=stride, padding=padding),
-    default=lambda x, gradient: jax.vjp(lambda kernel: plain(x, kernel), kernel)[1](gradient)[0],
+  by_xla = lambda x, gradient: jax.vjp(lambda kernel: plain(x, kernel), kernel)[1](gradient)[0]
+  if jax.device_count() > 1:
+    # Of a batch on several CPUs the loop would wait for the others in every turn, and may hang.
+    return of_x, by_xla(x, gradient)
+  by_rows = functools.partial(
+    kernel_gradient, shape=kernel.shape[:2], stride=stride, padding=padding
   )
-  return of_x, of_kernel
+  return of_x, jax.lax.platform_dependent(x, gradient, cpu=by_rows, default=by_xla)
 
 
 def kernel_gradient(
