@@ -9,28 +9,11 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "hseg_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
-NO_JAX = ("data", "scoring", "viz", "baselines", "hierarchy", "region_graph")
-NO_JAX += ("superpixels/seeds", "superpixels/grid")
-NO_JAX += (
-  "files",
-  "images",
-  "inputs",
-  "label_maps",
-  "model_input",
-  "processes",
-  "progress",
-  "regions",
-)
-NO_JAX += (
-  "benchmarks",
-  "score",
-  "score_arguments",
-  "bench_arguments",
-  "compilations",
-  "image_arguments",
-  "reports",
-  "compare",
-  "vocabulary",
+NO_JAX = (
+  *("data", "scoring", "viz", "baselines", "benchmarks", "superpixels/seeds", "superpixels/grid"),
+  *("hierarchy", "label_maps", "region_graph", "regions", "files", "images", "inputs"),
+  *("model_input", "processes", "progress", "vocabulary", "score", "reports", "compare"),
+  *("score_arguments", "bench_arguments", "image_arguments", "compilations"),
 )
 
 

@@ -140,6 +140,8 @@ def _load(
     pictures.append(model_input.resize(images.decode(path, path), size, size))
     maps = [each.astype(np.int32) for each in known.read(name).segmentations]
     found.append([model_input.resize_labels(each, size, size) for each in maps if each.max() >= 0])
+    if not found[-1]:
+      raise UserError(f"Nobody labels a pixel of {name} in {truth}; take it out.")
   return np.stack(pictures), found
 
 

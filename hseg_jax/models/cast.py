@@ -135,7 +135,7 @@ class Cast(nn.Module):
       borders: how long a border each two superpixels share, if that is known from a finer map than
         `segments`; of use to the assignment "path".
     """
-    image, segments = jnp.asarray(image), jnp.asarray(segments)
+    image, segments = jnp.asarray(image), jnp.asarray(segments, jnp.int32)
     grid = make_stem(self.dim, self.stem_strides, self.dtype, self.weight_init)(image, train)
     table, cls_position = Position(self.position, self.position_grid, self.dim, name="position")()
     tokens, mask = self.tokenize(grid, table, segments)

@@ -109,7 +109,7 @@ class Tome(Vit):
 
   def tokenize(self, grid, segments):
     """Means over segments shrunk to the stem's grid."""
-    labels = shrink_labels(jnp.asarray(segments), *grid.shape[1:3])
+    labels = shrink_labels(jnp.asarray(segments, jnp.int32), *grid.shape[1:3])
     tokens, mask = segment_mean(grid, labels, self.num_segments)
     if self.empty_segments == "attend":
       mask = jnp.ones_like(mask)
