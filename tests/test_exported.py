@@ -21,6 +21,7 @@ def test_round_trip(tmp_path):
   tree = exported.unflatten(flat)
   np.testing.assert_array_equal(tree["params"]["a"]["kernel"], np.eye(3))
   assert tree["params"]["b"] == 2 and tree["params"]["b"].dtype == np.float32
+  assert tree["params"]["b"].shape == ()
   assert sorted(p.name for p in (tmp_path / "w").iterdir()) == ["model.json", "model.safetensors"]
 
 

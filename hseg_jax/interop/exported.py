@@ -131,7 +131,7 @@ def save(
 def dump(tensors: Mapping[str, Any]) -> bytes:
   """Arrays by name as the content of a safetensors file."""
   return safetensors.numpy.save(
-    {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    {name: np.asarray(value, order="C") for name, value in tensors.items()}
   )
 
 
