@@ -6,7 +6,7 @@
 `configs/cast_small_in1k_moco.py` with poolings that follow the graph of the segments, all of which
 are trained, and superpixels made on the device, each of them in one piece.
 
-Must reach: not known; not yet run.
+Must reach: not known; only its smoke form was run.
 Cost: not yet measured.
 """
 

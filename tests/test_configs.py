@@ -29,6 +29,8 @@ EVALUATIONS = (
 CONFIGS = sorted(
   p.stem for p in FOLDER.glob("*.py") if p.stem not in ("common", "__init__", *EVALUATIONS)
 )
+# Those with "path" differ in one field; it is run at one size, and lowered at full size below.
+SMOKED = [name for name in CONFIGS if not name.endswith("_graph") or "partworld" in name]
 FULL_SIZE = [name for name in CONFIGS if "_small_" in name]
 
 
@@ -51,7 +53,7 @@ def make_folder(root, num_classes=16, num_images=1):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", SMOKED)
 def test_smoke_trains(name, tmp_path, monkeypatch):
   config = load(name, arg="smoke")
   if config.data.source == "folder":
