@@ -24,7 +24,6 @@ from hseg_jax.readout import read
 from hseg_jax.superpixels import device
 
 MAX_BATCH = 16
-_SEED = 0  # of the clustering of a ViT's tokens
 
 File = str | os.PathLike
 
@@ -280,9 +279,8 @@ class Segmenter:
       row = {"segments": prepared.segments, **row}
       # Never larger than the image: what it has no pixel of must be known before regions are made.
       h, w = map(min, row["segments"].shape, (prepared.height, prepared.width))
-      hierarchy = Hierarchy.from_assignments(
-        **row | {"segments": resize_labels(row["segments"], h, w)}
-      )
+      row["segments"] = resize_labels(row["segments"], h, w)
+      hierarchy = Hierarchy.from_assignments(**row)
     # Enlarging last spares the work on huge images; every region keeps a pixel.
     segments = resize_labels(hierarchy.segments, prepared.height, prepared.width)
     if segments is hierarchy.segments:
@@ -297,7 +295,7 @@ class Segmenter:
       prepared.width,
       self._num_regions,
       method=self._method,
-      seed=_SEED,
+      seed=0,
     )
     return dataclasses.replace(hierarchy, **rest)
 

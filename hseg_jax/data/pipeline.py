@@ -19,7 +19,7 @@ from absl import flags
 from jaxtyping import Int32, UInt8
 
 from hseg_jax.data import transforms
-from hseg_jax.data.sources import Example, Examples
+from hseg_jax.data.sources import Example, Examples, Padded
 from hseg_jax.errors import UserError
 from hseg_jax.superpixels import grid, seeds
 
@@ -123,7 +123,7 @@ def eval_batches(
   """
   host_batch = _host_batch(batch_size, host_count)
   dataset = (
-    grain.MapDataset.source(_Padded(source, multiple=batch_size))
+    grain.MapDataset.source(Padded(source, multiple=batch_size))
     .map(functools.partial(_evaluation_example, image_size=image_size, keep=tuple(keep)))
     .map(functools.partial(_add_segments, segment=segmenter(superpixels)))
     .batch(host_batch, drop_remainder=True)
@@ -141,21 +141,6 @@ def order(num_examples: int, seed: int, positions: Sequence[int]) -> list[int]:
   """
   dataset = grain.MapDataset.source(range(num_examples)).seed(seed).shuffle().repeat()
   return [int(dataset[position]) for position in positions]
-
-
-class _Padded:
-  """A source lengthened to a multiple of the batch size; repeats its last example as invalid."""
-
-  def __init__(self, source: Examples, *, multiple: int):
-    self._source = source
-    self._length = -(-len(source) // multiple) * multiple
-
-  def __len__(self) -> int:
-    return self._length
-
-  def __getitem__(self, index: int) -> Example:
-    last = len(self._source) - 1
-    return {**self._source[min(index, last)], "valid": np.bool_(index <= last)}
 
 
 def _host_batch(batch_size: int, host_count: int) -> int:

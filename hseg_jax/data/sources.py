@@ -266,3 +266,18 @@ class TfdsExamples:
     record = self._records[index]
     image = decode(io.BytesIO(record["image"]), f"{index} of {self._name}")
     return {"image": image, "label": int(record["label"])}
+
+
+class Padded:
+  """A source lengthened to a multiple of the batch size; repeats its last example as invalid."""
+
+  def __init__(self, source: Examples, *, multiple: int):
+    self._source = source
+    self._length = -(-len(source) // multiple) * multiple
+
+  def __len__(self) -> int:
+    return self._length
+
+  def __getitem__(self, index: int) -> Example:
+    last = len(self._source) - 1
+    return {**self._source[min(index, last)], "valid": np.bool_(index <= last)}
