@@ -63,7 +63,7 @@ def test_a_line_for_every_measurement(data, tmp_path, capsys):
     (("--split", "test"), "neither"),
     (("--num-images", "0"), "num_images is 0"),
     (("--batch-size", "0"), "batch_size is 0"),
-    (("--num-segments", "9"), "num_segments"),
+    (("--num-segments", "9"), "fewer than 10"),
   ],
 )
 def test_mistakes_end_in_one_line(data, options, said, capsys):
