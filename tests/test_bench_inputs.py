@@ -49,7 +49,9 @@ def test_other_arrays_are_refused(tmp_path, arrays, said):
 
 def test_other_files_are_refused(tmp_path):
   (tmp_path / "text.npz").write_text("no arrays")
-  for name in ("text.npz", "absent.npz"):
+  whole = save(tmp_path / "whole.npz", image=IMAGE).read_bytes()
+  (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
+  for name in ("text.npz", "half.npz", "absent.npz"):
     with pytest.raises(UserError, match=name):
       inputs.load(tmp_path / name)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hseg_jax import create_model, macs
@@ -171,7 +172,7 @@ def _inference(settings: Settings, model: Any, inputs: Inputs, mesh: jax.shardin
     label_smoothing=0.0,
     segments_on_device=count_on_device(settings["superpixels"]),
   )
-  first = {key: value[:1] for key, value in batch.items()}
+  first = {key: jnp.asarray(value[:1]) for key, value in batch.items()}
   variables = jax.jit(
     lambda: loss.init(jax.random.key(0), first), out_shardings=sharding.replicated(mesh)
   )()
