@@ -89,7 +89,8 @@ def linkage_order(
 
   table, order, heights = means(slice(None)), [], []
   while linked.any():
-    kept, absorbed = divmod(int(table.argmin()), len(table))
+    # Rounded sums may make one of a pair's two entries the smaller one.
+    kept, absorbed = sorted(divmod(int(table.argmin()), len(table)))
     order.append((kept, absorbed))
     heights.append(table[kept, absorbed])
     for each in (sums, borders, linked):

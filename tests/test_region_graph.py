@@ -102,3 +102,11 @@ def test_contraction_averages_along_borders():
   found, contracted = contract(lengths, borders, np.array([0, 0, 1, 2]))
   np.testing.assert_array_equal(contracted, [[0, 4, 6], [4, 0, 0], [6, 0, 0]])
   assert found[0, 1] == 2.75 and found[0, 2] == 4 and np.isinf(found[1, 2])
+
+
+def test_lengths_that_rounding_left_uneven_merge_in_pairs():
+  lengths = np.full((3, 3), 0.5)
+  lengths[2, 0] = np.nextafter(0.5, 0)
+  everywhere = np.ones((3, 3), bool)
+  order, _ = linkage_order(lengths, everywhere.astype(int), everywhere)
+  np.testing.assert_array_equal(order, [[0, 2], [0, 1]])
