@@ -136,9 +136,11 @@ class Cast(nn.Module):
         `segments`; of use to the assignment "path".
     """
     image, segments = jnp.asarray(image), jnp.asarray(segments, jnp.int32)
-    grid = make_stem(self.dim, self.stem_strides, self.dtype, self.weight_init)(image, train)
+    stem = make_stem(self.dim, self.stem_strides, self.dtype, self.weight_init)
     table, cls_position = Position(self.position, self.position_grid, self.dim, name="position")()
-    tokens, mask = self.tokenize(grid, table, segments)
+    features, positions, mask = self.tokenize(stem(image, train), table, segments)
+    # Segments are fewer than cells, so the stem's last, linear layer follows the average.
+    tokens = jnp.where(mask[..., None], stem.project(features) + positions, 0)
     cls = self.param("cls_token", cls_init(self.weight_init), (self.dim,)) + cls_position
     cls = jnp.broadcast_to(cls, (image.shape[0], self.dim))
 
@@ -201,15 +203,16 @@ class Cast(nn.Module):
 
   def tokenize(
     self, grid: Float[Array, "b gh gw d"], table: Float[Array, "rows columns d"], segments
-  ) -> tuple[Float[Array, "b n d"], Bool[Array, "b n"]]:
-    """Means of features plus positions over segments shrunk to the stem's grid; True where
+  ) -> tuple[Float[Array, "b n d"], Float[Array, "b n d"], Bool[Array, "b n"]]:
+    """Means of features and of positions over segments shrunk to the stem's grid; True where
     valid."""
     height, width = grid.shape[1:3]
     if (height, width) != table.shape[:2]:
       table = resize_bicubic(table, height, width)
     labels = shrink_labels(segments, height, width)
-    # Positions are float32, so under bfloat16 the sums are too.
-    return segment_mean(grid + table[None], labels, self.num_segments)
+    features, mask = segment_mean(grid.astype(jnp.float32), labels, self.num_segments)
+    tables = jnp.broadcast_to(table, (len(labels), *table.shape))
+    return features, segment_mean(tables, labels, self.num_segments)[0], mask
 
   def read_out(
     self,
@@ -267,7 +270,7 @@ class CastSeg(Cast):
     # matrices before they begin the other.
     segments = jnp.where(jnp.isnan(positions[:, :1, :1]), -1, segments)
     features, mask = interpolated_mean(grid, segments, self.num_segments, "bilinear")
-    return features + positions, mask
+    return features, positions, mask
 
   def read_out(self, last_cls, cls_tokens, levels, train):
     """Features and logits from the fused tokens of all stages."""

@@ -45,8 +45,8 @@ def convolve(
 ) -> Float[Array, "b gh gw e"]:
   """Two-dimensional convolution (cross-correlation, as all networks have it).
 
-  The result and the gradient of `x` are XLA's own; the gradient of the kernel is that too on
-  accelerators, and `kernel_gradient` on a single CPU, where XLA's takes several times as long.
+  The result is XLA's own, and on accelerators so are the gradients. On CPUs they are
+  `input_gradient` and, with a single device, `kernel_gradient`; XLA's take several times as long.
   Reverse mode only.
 
   Args:
@@ -72,7 +72,12 @@ def _forward(x, kernel, stride, padding):
 def _backward(stride, padding, saved, gradient):
   x, kernel = saved
   plain = functools.partial(_convolve, stride=stride, padding=padding)
-  of_x = jax.vjp(lambda x: plain(x, kernel), x)[1](gradient)[0]
+  of_x = jax.lax.platform_dependent(
+    gradient,
+    kernel,
+    cpu=functools.partial(input_gradient, shape=x.shape[1:3], stride=stride, padding=padding),
+    default=lambda gradient, kernel: jax.vjp(lambda x: plain(x, kernel), x)[1](gradient)[0],
+  )
   by_xla = lambda x, gradient: jax.vjp(lambda kernel: plain(x, kernel), kernel)[1](gradient)[0]
   if jax.device_count() > 1:
     # Of a batch on several CPUs the loop would wait for the others in every turn, and may hang.
@@ -81,6 +86,44 @@ def _backward(stride, padding, saved, gradient):
     kernel_gradient, shape=kernel.shape[:2], stride=stride, padding=padding
   )
   return of_x, jax.lax.platform_dependent(x, gradient, cpu=by_rows, default=by_xla)
+
+
+def input_gradient(
+  gradient: Float[Array, "b gh gw e"],
+  kernel: Float[Array, "kh kw d e"],
+  *,
+  shape: tuple[int, int],
+  stride: int,
+  padding: int,
+) -> Float[Array, "b h w d"]:
+  """The gradient of what was convolved, without the zeros that XLA puts between the rows and
+  columns of a strided convolution's gradient.
+
+  Inputs that lie `stride` apart see the same weights, so one convolution of stride one gives
+  `stride` x `stride` neighbours at each of its cells.
+
+  Args:
+    gradient: of the result.
+    kernel: as it was convolved with.
+    shape: height and width of what was convolved.
+    stride: of the convolution.
+    padding: of the convolution.
+  """
+  *sides, features, _ = kernel.shape
+  reach = [-(-side // stride) for side in sides]  # results that see one input, along each axis
+  spare = [(0, n * stride - side) for n, side in zip(reach, sides, strict=True)]
+  split = jnp.pad(kernel, (*spare, (0, 0), (0, 0)))
+  split = split.reshape(reach[0], stride, reach[1], stride, features, -1)[::-1, :, ::-1]
+  split = jnp.transpose(split, (0, 2, 5, 1, 3, 4)).reshape(*reach, -1, stride**2 * features)
+  around = [(n - 1, n - 1) for n in reach]
+  cells = jax.lax.conv_general_dilated(gradient, split, (1, 1), around, dimension_numbers=_LAYOUT)
+  batch, rows, columns, _ = cells.shape
+  cells = cells.reshape(batch, rows, columns, stride, stride, features)
+  pixels = jnp.swapaxes(cells, 2, 3).reshape(batch, rows * stride, columns * stride, features)
+  # Inputs behind the last window were not seen.
+  ends = [max(0, padding + n - m) for n, m in zip(shape, pixels.shape[1:3], strict=True)]
+  pixels = jnp.pad(pixels, ((0, 0), (0, ends[0]), (0, ends[1]), (0, 0)))
+  return pixels[:, padding : padding + shape[0], padding : padding + shape[1]]
 
 
 def kernel_gradient(

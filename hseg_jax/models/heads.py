@@ -49,7 +49,7 @@ class Projector(nn.Module):
       last = i == self.num_layers - 1
       width = self.out_dim if last else self.hidden_dim
       layer = dense(x.shape[-1], width, "torch", name=f"fc_{i}", dtype=self.dtype, use_bias=False)
-      norm = batch_norm(train, name=f"norm_{i}", dtype="float32", affine=not last)
+      norm = batch_norm(name=f"norm_{i}", dtype="float32", affine=not last)
       x = norm(layer(x), mask=rows)
       x = x if last else nn.relu(x)
     return x
@@ -84,7 +84,7 @@ class Classifier(nn.Module):
       x.shape[-1], width, self.scheme, name=name, dtype=self.dtype, **options
     )(x)
     x = layer(x, self.hidden_dim, "fc_0", use_bias=False)
-    x = nn.relu(batch_norm(train, name="norm", dtype="float32")(x, mask=_some(mask)))
+    x = nn.relu(batch_norm(name="norm", dtype="float32")(x, not train, mask=_some(mask)))
     return layer(x, self.num_classes, "fc_1")
 
 
@@ -134,7 +134,7 @@ class BlockFusion(nn.Module):
   ) -> Float[Array, "b n d"]:
     """Statistics are taken over the rows where `mask` is True; one such row at least is needed."""
     in_features = x.shape[-1]
-    x = batch_norm(train, name="norm", dtype="float32")(x, mask=mask[..., None])
+    x = batch_norm(name="norm", dtype="float32")(x, not train, mask=mask[..., None])
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     x = dense(in_features, self.dim, self.scheme, name="projection", dtype=self.dtype)(x)
     return x.astype(jnp.float32)

@@ -29,7 +29,7 @@ def dense(
   features: int,
   scheme: str,
   *,
-  name: str,
+  name: str | None,
   dtype: str,
   use_bias: bool = True,
   num_groups: int = 1,
@@ -41,7 +41,7 @@ def dense(
     features: size of the output's last axis.
     scheme: "xavier" (uniform, bias 0), "normal" (standard deviation 0.02, bias 0) or "torch"
       (weights and bias uniform within 1 / sqrt(in_features)).
-    name: the layer's key in the parameter tree.
+    name: the layer's key in the parameter tree; None where an attribute gives it.
     dtype: in which the product is computed; parameters are float32.
     use_bias: whether there is a bias.
     num_groups: how many separate square matrices the kernel holds side by side (3 for query, key

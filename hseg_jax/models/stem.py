@@ -12,14 +12,13 @@ from hseg_jax.models.initializers import dense, uniform
 BATCH_NORM_MOMENTUM = 0.9  # share of the running statistics that a training step keeps
 
 
-def batch_norm(train: bool, *, name: str, dtype: str, affine: bool = True) -> nn.BatchNorm:
+def batch_norm(*, name: str | None, dtype: str, affine: bool = True) -> nn.BatchNorm:
   """Batch normalisation with PyTorch's constants.
 
   NOTE(reference): the running variance is the biased one here, PyTorch keeps the unbiased one.
   Statistics are those of the global batch here; there too, save in supervised training.
   """
   return nn.BatchNorm(
-    use_running_average=not train,
     momentum=BATCH_NORM_MOMENTUM,
     epsilon=1e-5,
     # The fast formula loses three digits where the mean is large.
@@ -47,14 +46,25 @@ class ConvStem(nn.Module):
   strides: Sequence[int]
   dtype: str
 
-  @nn.compact
+  def setup(self):
+    widths = [self.dim >> i for i in reversed(range(len(self.strides)))]
+    self.conv = [
+      Convolution(width, stride, self.dtype)
+      for width, stride in zip(widths, self.strides, strict=True)
+    ]
+    self.norm = [batch_norm(name=None, dtype=self.dtype) for _ in self.strides]
+    self.projection = dense(self.dim, self.dim, "torch", name=None, dtype=self.dtype)
+
   def __call__(self, image: Float[Array, "b h w 3"], train: bool) -> Float[Array, "b gh gw d"]:
+    """The features before the last, 1x1 convolution."""
     x = image
-    for i, stride in enumerate(self.strides):
-      features = self.dim >> (len(self.strides) - 1 - i)
-      x = Convolution(features, stride, self.dtype, name=f"conv_{i}")(x)
-      x = nn.relu(batch_norm(train, name=f"norm_{i}", dtype=self.dtype)(x))
-    return dense(x.shape[-1], self.dim, "torch", name="projection", dtype=self.dtype)(x)
+    for convolve, normalise in zip(self.conv, self.norm, strict=True):
+      x = nn.relu(normalise(convolve(x), not train))
+    return x
+
+  def project(self, x: Float[Array, "*cells d"]) -> Float[Array, "*cells d"]:
+    """The 1x1 convolution. It is linear, so averages may be taken before it instead of after."""
+    return self.projection(x)
 
 
 class PatchEmbed(nn.Module):
@@ -88,6 +98,10 @@ class PatchEmbed(nn.Module):
       dtype=self.dtype,
       name="projection",
     )(image)
+
+  def project(self, x: Float[Array, "*cells d"]) -> Float[Array, "*cells d"]:
+    """Nothing is left to do."""
+    return x
 
 
 def make_stem(dim: int, strides: Sequence[int], dtype: str, init: str) -> ConvStem | PatchEmbed:

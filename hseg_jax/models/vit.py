@@ -9,6 +9,11 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
+from hseg_jax.models.dot_product_attention import (
+  NEVER,
+  attention_weights,
+  dot_product_attention,
+)
 from hseg_jax.models.heads import read_head
 from hseg_jax.models.initializers import cls_init, dense, transformer_scheme
 from hseg_jax.models.linear import gelu
@@ -68,18 +73,21 @@ class Attention(nn.Module):
     qkv = project(x).reshape(batch, tokens, 3, self.num_heads, head_dim)
     # Heads first, in one go: on CPUs the products then need no further copies.
     query, key, value = jnp.transpose(qkv, (2, 0, 3, 1, 4))
-    logits = (query * (1 / math.sqrt(head_dim))) @ jnp.swapaxes(key, -1, -2)
-    logits = logits.astype(jnp.float32)
+    bias = jnp.zeros((batch, 1, 1, tokens))
     if sizes is not None:
-      logits += jnp.log(jnp.maximum(sizes, 1e-9))[:, None, None]
-    if mask is None:
-      weights = jax.nn.softmax(logits)
-    else:
-      valid = mask[:, None, None]
-      weights = jnp.where(valid, jax.nn.softmax(jnp.where(valid, logits, -1e9)), 0)
+      bias += jnp.log(jnp.maximum(sizes, 1e-9))[:, None, None]
+    some = 1
+    if mask is not None:
+      bias = jnp.where(mask[:, None, None], bias, NEVER)
+      some = mask.any(-1).astype(self.dtype)[:, None, None, None]
+    weights = some * attention_weights(query, key, bias)
     self.sow("intermediates", "weights", weights)
     drop = lambda x: nn.Dropout(self.dropout, deterministic=not train)(x)
-    attended = jnp.swapaxes(drop(weights).astype(value.dtype) @ value, 1, 2)
+    if train and self.dropout:
+      attended = drop(weights).astype(value.dtype) @ value
+    else:
+      attended = dot_product_attention(query, key, some * value, bias)
+    attended = jnp.swapaxes(attended, 1, 2)
     out = dense(self.dim, self.dim, self.scheme, name="out", dtype=self.dtype)
     return drop(out(attended.reshape(batch, tokens, self.dim))), key.mean(1)
 
@@ -286,7 +294,8 @@ class Vit(nn.Module):
       train: whether drop path is on and batch statistics are those of the batch.
     """
     image = jnp.asarray(image)
-    grid = make_stem(self.dim, self.stem_strides, self.dtype, self.weight_init)(image, train)
+    stem = make_stem(self.dim, self.stem_strides, self.dtype, self.weight_init)
+    grid = stem.project(stem(image, train))
     table, cls_position = Position(self.position, self.position_grid, self.dim, name="position")()
     if grid.shape[1:3] != table.shape[:2]:
       table = resize_bicubic(table, *grid.shape[1:3])
