@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from hseg_jax import bench_arguments, compilations, image_arguments, score_arguments
+from hseg_jax import allocation, bench_arguments, compilations, image_arguments, score_arguments
 from hseg_jax.config_file import load_config
 from hseg_jax.errors import UserError
 
@@ -274,6 +274,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   141 once nobody reads what it prints."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # tensorflow greets at length
   compilations.keep()
+  if argv is None:  # the process is this command's alone
+    allocation.keep_freed_memory()
   _log_plainly()
   try:
     _run(sys.argv[1:] if argv is None else argv)

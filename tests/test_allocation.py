@@ -1,0 +1,68 @@
+"""Tests of how a process gets its memory."""
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hseg_jax import allocation
+
+# Frees and allocates 256 MB ten times; prints how many pages the system had to make.
+_PROGRAM = """
+import ctypes, resource, sys
+from hseg_jax import allocation
+assert allocation.keep_freed_memory({})
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+for turn in range(10):
+  block = libc.malloc(2**28)
+  ctypes.memset(block, 1, 2**28)
+  libc.free(block)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+@pytest.fixture
+def mallopt(monkeypatch):
+  """The calls of mallopt, which are not made."""
+  calls = []
+
+  class Library:
+    mallopt = staticmethod(lambda *call: calls.append(call) or 1)
+
+  monkeypatch.setattr(allocation.ctypes, "CDLL", lambda name: Library)
+  monkeypatch.setattr(allocation.platform, "libc_ver", lambda: ("glibc", "2.36"))
+  monkeypatch.setattr(allocation, "_may_have_accelerators", lambda: False)
+  return calls
+
+
+def test_freed_memory_is_used_again():
+  if not allocation.platform.libc_ver()[0] == "glibc" or allocation._may_have_accelerators():
+    pytest.skip("nothing is changed here")
+  environment = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
+  out = subprocess.run(
+    [sys.executable, "-c", _PROGRAM], env=environment, check=True, capture_output=True, text=True
+  ).stdout
+  assert int(out) < 2 * 2**28 / os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("name", ["GLIBC_TUNABLES", "MALLOC_ARENA_MAX"])
+def test_what_was_decided_stays(mallopt, name):
+  assert not allocation.keep_freed_memory({name: "1"}) and not mallopt
+  assert allocation.keep_freed_memory({}) and len(mallopt) == 3
+
+
+def test_other_libraries_are_left_alone(mallopt, monkeypatch):
+  monkeypatch.setattr(allocation.platform, "libc_ver", lambda: ("", ""))
+  assert not allocation.keep_freed_memory({}) and not mallopt
+
+
+def test_accelerators_are_known_by_their_plugins(monkeypatch):
+  monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: ["cuda"])
+  assert allocation._may_have_accelerators()
+  monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [])
+  monkeypatch.setattr(allocation.importlib.util, "find_spec", lambda name: name == "libtpu")
+  assert allocation._may_have_accelerators()
