@@ -103,7 +103,8 @@ def check_case(name, arrays, case):
   inside = extra["intermediates"]
   called = lambda *path: functools.reduce(lambda tree, key: tree[key], path, inside)["__call__"][0]
 
-  stem = called("stem")
+  last = variables["params"]["stem"]["projection"]
+  stem = called("stem") @ last["kernel"] + jnp.asarray(last["bias"])[None, None, None]
   table = jnp.asarray(variables["params"]["position"]["table"])[None]
   ours = {"stem": stem}
   ours |= segment_means(name, (stem, table), jnp.asarray(here["y"]), num_segments)
