@@ -102,14 +102,10 @@ def close(found, wanted, tolerance, name):
   np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * scale, err_msg=name)
 
 
-@pytest.fixture
-def step(golden):
-  """The golden arrays, and what one step of ours makes of the same weights and images."""
-  arrays = golden("moco")
+@pytest.fixture(scope="module")
+def run():
+  """The encoder of the golden arrays, and its embeddings, loss and gradients, compiled once."""
   model = reference_model(empty_segments="attend")
-  state = make_state(torch_weights.convert_moco(state_dict(arrays), model))
-  batch = {f"image_{i}": uint8(arrays, i) for i in (1, 2)}
-  batch |= {f"segments_{i}": arrays[f"y{i}"] for i in (1, 2)}
   loss_fn = loss_of(model)
 
   @jax.jit
@@ -118,6 +114,17 @@ def step(golden):
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
     return embeddings, grad_fn(state.params, state, batch, state.rng)
 
+  return model, run
+
+
+@pytest.fixture
+def step(golden, run):
+  """The golden arrays, and what one step of ours makes of the same weights and images."""
+  arrays = golden("moco")
+  model, run = run
+  state = make_state(torch_weights.convert_moco(state_dict(arrays), model))
+  batch = {f"image_{i}": uint8(arrays, i) for i in (1, 2)}
+  batch |= {f"segments_{i}": arrays[f"y{i}"] for i in (1, 2)}
   embeddings, ((loss, (after, _)), grads) = run(state, batch)
   return arrays, model, state, embeddings, loss, after, grads
 
