@@ -28,24 +28,24 @@ original = experiment.train_batches
 
 def until_killed(e, start_step):
   for i, batch in enumerate(original(e, start_step)):
-    if i == 25:
-      while not pathlib.Path(sys.argv[2], "checkpoints/20").exists():
+    if i == 11:
+      while not pathlib.Path(sys.argv[2], "checkpoints/8").exists():
         time.sleep(0.1)
       os.kill(os.getpid(), signal.SIGKILL)
     yield batch
 
 experiment.train_batches = until_killed
 train.train_and_evaluate(
-  tiny_run.config(num_steps=40, checkpoint__every_steps=20, eval_every_steps=40), sys.argv[2]
+  tiny_run.config(num_steps=16, checkpoint__every_steps=8, eval_every_steps=16), sys.argv[2]
 )
 """
-  config = tiny_run.config(num_steps=40, checkpoint__every_steps=20, eval_every_steps=40)
+  config = tiny_run.config(num_steps=16, checkpoint__every_steps=8, eval_every_steps=16)
   train.train_and_evaluate(config, tmp_path / "whole")
   killed = subprocess.run([sys.executable, "-c", script, str(TESTS), str(tmp_path / "killed")])
   assert killed.returncode == -signal.SIGKILL
-  assert (tmp_path / "killed/checkpoints/20").exists()
+  assert (tmp_path / "killed/checkpoints/8").exists()
   train.train_and_evaluate(config, tmp_path / "killed")
-  found, wanted = (checkpoint.load(tmp_path / name, 40) for name in ("killed", "whole"))
+  found, wanted = (checkpoint.load(tmp_path / name, 16) for name in ("killed", "whole"))
   assert {"params", "batch_stats", "opt_state", "target", "ema"} <= wanted.keys()
   assert_equal(found, wanted)
   losses = [
