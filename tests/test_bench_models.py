@@ -42,7 +42,7 @@ def test_models_in_turn(tmp_path, capsys):
   assert "lines.jsonl exists; give another file or --force" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("name", "said"), [("file/x", "Not a directory"), (".", "give a file")])
+@pytest.mark.parametrize(("name", "said"), [("file/x", "cannot be written"), (".", "give a file")])
 def test_a_place_that_cannot_be_written_is_refused_first(name, said, tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(models, "measure", lambda *args, **kwargs: pytest.fail("it was measured"))
   (tmp_path / "file").touch()
