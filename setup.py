@@ -55,7 +55,7 @@ setuptools.setup(
     "hub": ["huggingface_hub>=1.0"],  # weights from and to the Hugging Face hub
     "dev": [
       "pytest>=8",
-      "pytest-xdist>=3.6",
+      "pytest-xdist>=3.7",
       "beartype>=0.20",
       "huggingface_hub>=1.0",
       "playwright>=1.50",  # drives the Chromium that is installed; tests skip where there is none

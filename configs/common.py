@@ -21,53 +21,7 @@ def base() -> ConfigDict:
   c.log_every_steps = 50
   c.eval_every_steps = 1000  # the untrained and the final network are evaluated besides
 
-  c.model = ConfigDict()
-  c.model.name = "cast_tiny"  # a key of hseg_jax.models.VARIANTS
-  c.model.dtype = "float32"  # of the computation, or "bfloat16"; parameters are float32
-  c.model.remat = False  # recompute each block in the backward pass to save memory
-  c.model.dim = placeholder(int)  # width of the tokens
-  c.model.depths = placeholder(tuple)  # transformer blocks of each stage
-  c.model.num_heads = placeholder(int)
-  c.model.pool_num_heads = placeholder(int)  # of the attention inside the poolings
-  c.model.mlp_ratio = placeholder(float)
-  c.model.num_segments = placeholder(int)  # room for superpixel ids
-  c.model.num_clusters = placeholder(tuple)  # what each stage pools to
-  c.model.stem_strides = placeholder(tuple)
-  c.model.position = placeholder(str)  # "sincos" or "learned"
-  c.model.position_grid = placeholder(tuple)  # rows and columns of the position table
-  c.model.drop_path = placeholder(float)  # rate at the last block
-  c.model.pool_dropout = placeholder(float)
-  c.model.fusion_dropout = placeholder(float)  # _seg variants
-  c.model.segment_mean = placeholder(str)  # _seg variants: "nearest" or "bilinear"
-  c.model.output = placeholder(str)  # _seg variants: "image" or "segments"
-  c.model.init = placeholder(str)  # "moco" or "deit"
-  c.model.empty_segments = placeholder(str)  # "mask", or "attend" as the reference
-  c.model.train_last_pool = placeholder(bool)  # whether losses reach the last pooling
-
-  c.model.assignment = placeholder(str)  # "cosine" (as published) or "path": along borders
-  c.model.path_distance = placeholder(str)  # "minimax" or "shortest"
-  c.model.path_seeds = placeholder(str)  # "regions", "graph" or "features" (as published)
-  c.model.path_color = placeholder(bool)  # whether colours count in a path's length
-
-  c.data = ConfigDict()
-  # Or "folder" (root/split/class/image), "tfds", and without classes "masks" (root/images and
-  # root/masks) and "part_imagenet" (root/images and root/annotations).
-  c.data.source = "partworld"
-  c.data.name = ""  # of the TFDS data set
-  c.data.root = ""  # the image tree, or TFDS's data_dir ("": its default)
-  c.data.train_split = "train"  # "tfds" and "masks" take slices, such as "all[:200]"
-  c.data.val_split = "val"
-  c.data.num_train = placeholder(int)  # how many examples to train on; None: all
-  c.data.num_val = placeholder(int)  # how many examples to evaluate on; None: all
-  c.data.image_size = 64  # side in pixels; the stem's stride divides it
-  c.data.augment = "supervised"  # "none", "supervised" or "moco" (two views)
-  c.data.augment_on = "host"  # or "device": hosts only decode; not with superpixels by "seeds"
-  # Side of the squares in which images reach the device that augments them, in pixels; larger
-  # images are shrunk to it. 512 for 224, which holds most photographs of ImageNet as they are.
-  c.data.canvas_size = c.data.get_ref("image_size") * 16 // 7
-  c.data.min_scale = 0.08  # smallest share of an image that a random crop covers
-  c.data.num_workers = 1  # processes that prepare batches; 0: a thread of the main one
-  c.data.max_bad_images = 10  # unreadable images that are replaced before the run gives up
+  c.model, c.data = _model(), _data()
 
   c.superpixels = ConfigDict()
   c.superpixels.method = "seeds"  # "seeds", "grid", "device" (in the step) or "none" (plain ViTs)
@@ -83,17 +37,7 @@ def base() -> ConfigDict:
   c.objective.projection_dim = 256  # contrastive
   c.objective.hidden_dim = 4096  # contrastive: width of the projection MLPs
 
-  c.optimizer = ConfigDict()
-  c.optimizer.name = "adamw"  # or "muon", "sgd", "lars"
-  c.optimizer.learning_rate = 1e-3  # at the end of the warm-up
-  c.optimizer.final_fraction = 0.0  # of learning_rate that is left at the end of the cosine
-  c.optimizer.warmup_steps = 0
-  c.optimizer.weight_decay = 0.05
-  c.optimizer.decay = "no_1d"  # which parameters decay: "all", or "no_1d" as DeiT
-  c.optimizer.clip_norm = 0.0  # largest norm of the gradient; 0: no clipping
-  c.optimizer.b1 = 0.9  # AdamW's first moment, momentum of SGD and LARS
-  c.optimizer.b2 = 0.999  # AdamW's second moment
-  c.optimizer.ema = 0.0  # decay of the parameters' average that is evaluated; 0: none
+  c.optimizer = _optimizer()
 
   c.checkpoint = ConfigDict()
   c.checkpoint.every_steps = 1000
@@ -107,6 +51,75 @@ def base() -> ConfigDict:
   c.allow_config_change = False  # go on in a workdir whose config differs
   c.lock()  # a misspelt field is an error
   c.evaluators.unlock()
+  return c
+
+
+def _model() -> ConfigDict:
+  c = ConfigDict()
+  c.name = "cast_tiny"  # a key of hseg_jax.models.VARIANTS
+  c.dtype = "float32"  # of the computation, or "bfloat16"; parameters are float32
+  c.remat = False  # recompute each block in the backward pass to save memory
+  c.dim = placeholder(int)  # width of the tokens
+  c.depths = placeholder(tuple)  # transformer blocks of each stage
+  c.num_heads = placeholder(int)
+  c.pool_num_heads = placeholder(int)  # of the attention inside the poolings
+  c.mlp_ratio = placeholder(float)
+  c.num_segments = placeholder(int)  # room for superpixel ids
+  c.num_clusters = placeholder(tuple)  # what each stage pools to
+  c.stem_strides = placeholder(tuple)
+  c.position = placeholder(str)  # "sincos" or "learned"
+  c.position_grid = placeholder(tuple)  # rows and columns of the position table
+  c.drop_path = placeholder(float)  # rate at the last block
+  c.pool_dropout = placeholder(float)
+  c.fusion_dropout = placeholder(float)  # _seg variants
+  c.segment_mean = placeholder(str)  # _seg variants: "nearest" or "bilinear"
+  c.output = placeholder(str)  # _seg variants: "image" or "segments"
+  c.init = placeholder(str)  # "moco" or "deit"
+  c.empty_segments = placeholder(str)  # "mask", or "attend" as the reference
+  c.train_last_pool = placeholder(bool)  # whether losses reach the last pooling
+  c.assignment = placeholder(str)  # "cosine" (as published) or "path": along borders
+  c.path_distance = placeholder(str)  # "minimax" or "shortest"
+  c.path_seeds = placeholder(str)  # "regions", "graph" or "features" (as published)
+  c.path_color = placeholder(bool)  # whether colours count in a path's length
+  return c
+
+
+def _data() -> ConfigDict:
+  c = ConfigDict()
+  # Or "folder" (root/split/class/image), "tfds", and without classes "masks" (root/images and
+  # root/masks) and "part_imagenet" (root/images and root/annotations).
+  c.source = "partworld"
+  c.name = ""  # of the TFDS data set
+  c.root = ""  # the image tree, or TFDS's data_dir ("": its default)
+  c.train_split = "train"  # "tfds" and "masks" take slices, such as "all[:200]"
+  c.val_split = "val"
+  c.num_train = placeholder(int)  # how many examples to train on; None: all
+  c.num_val = placeholder(int)  # how many examples to evaluate on; None: all
+  c.image_size = 64  # side in pixels; the stem's stride divides it
+  c.augment = "supervised"  # "none", "supervised" or "moco" (two views)
+  c.augment_on = "host"  # or "device": hosts only decode; not with superpixels by "seeds"
+  # Side of the squares in which images reach the device that augments them, in pixels; larger
+  # images are shrunk to it. 512 for 224, which holds most photographs of ImageNet as they are.
+  c.canvas_size = c.get_ref("image_size") * 16 // 7
+  c.min_scale = 0.08  # smallest share of an image that a random crop covers
+  c.num_workers = 1  # processes that prepare batches; 0: a thread of the main one
+  # Unreadable images that are replaced before the run gives up; one that goes on counts anew.
+  c.max_bad_images = 10
+  return c
+
+
+def _optimizer() -> ConfigDict:
+  c = ConfigDict()
+  c.name = "adamw"  # or "muon", "sgd", "lars"
+  c.learning_rate = 1e-3  # at the end of the warm-up
+  c.final_fraction = 0.0  # of learning_rate that is left at the end of the cosine
+  c.warmup_steps = 0
+  c.weight_decay = 0.05
+  c.decay = "no_1d"  # which parameters decay: "all", or "no_1d" as DeiT
+  c.clip_norm = 0.0  # largest norm of the gradient; 0: no clipping
+  c.b1 = 0.9  # AdamW's first moment, momentum of SGD and LARS
+  c.b2 = 0.999  # AdamW's second moment
+  c.ema = 0.0  # decay of the parameters' average that is evaluated; 0: none
   return c
 
 

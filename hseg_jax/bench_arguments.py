@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from hseg_jax.argument_types import counts
+
 
 def add(parser: argparse.ArgumentParser) -> None:
   """Adds a command for each thing to measure."""
@@ -68,13 +70,13 @@ def _add_scale(sub: argparse.ArgumentParser) -> None:
     shown = ",".join(map(str, default))
     sub.add_argument(
       f"--{name}",
-      type=_counts,
+      type=counts,
       default=default,
       metavar="A,B,...",
       help=f"{what} (default {shown})",
     )
   what = "how many (default 1 and its doubles, as many as there are)"
-  sub.add_argument("--devices", type=_counts, metavar="A,B,...", help=what)
+  sub.add_argument("--devices", type=counts, metavar="A,B,...", help=what)
   _add_program(sub, "seeds")
   _add_objective(sub)
 
@@ -198,12 +200,3 @@ def _measure_input(arguments: argparse.Namespace, overrides: Sequence[str]) -> N
     repeats=arguments.repeats,
     out=arguments.out,
   )
-
-
-def _counts(text: str) -> tuple[int, ...]:
-  try:
-    return tuple(int(number) for number in text.split(","))
-  except ValueError as error:
-    raise argparse.ArgumentTypeError(
-      f"{text!r} are no whole numbers with commas between"
-    ) from error

@@ -9,7 +9,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from hseg_jax import allocation, bench_arguments, compilations, image_arguments, score_arguments
+from hseg_jax import (
+  allocation,
+  bench_arguments,
+  compilations,
+  files,
+  image_arguments,
+  score_arguments,
+)
 from hseg_jax.config_file import load_config
 from hseg_jax.errors import UserError
 
@@ -140,7 +147,11 @@ def _compare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
 
 def _bench(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
   if arguments.out is not None:
-    _refuse_overwriting(pathlib.Path(arguments.out), arguments.force)
+    out = pathlib.Path(arguments.out)
+    _refuse_overwriting(out, arguments.force, another="file")
+    if out.is_dir():
+      raise UserError(f"{out} is a folder; give a file.")
+    files.make_folder(out.parent)  # what cannot be written is better known before the measurement
   arguments.measure(arguments, overrides)
 
 
@@ -152,9 +163,9 @@ def _refuse_overwriting_weights(arguments: argparse.Namespace) -> None:
     _refuse_overwriting(pathlib.Path(arguments.out) / name, arguments.force)
 
 
-def _refuse_overwriting(path: pathlib.Path, force: bool) -> None:
+def _refuse_overwriting(path: pathlib.Path, force: bool, another: str = "folder") -> None:
   if path.exists() and not force:
-    raise UserError(f"{path} exists; give another folder or --force.")
+    raise UserError(f"{path} exists; give another {another} or --force.")
 
 
 def _parser() -> argparse.ArgumentParser:

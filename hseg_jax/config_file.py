@@ -18,7 +18,8 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
   Args:
     spec: `FILE.py` or `FILE.py:ARGUMENT`.
-    overrides: `field.subfield=value`; values are written as in Python, strings without quotes.
+    overrides: `field.subfield=value`; values are written as in Python, strings without quotes, and
+      `None` only where the config has none either.
 
   Raises:
     UserError: the file is missing or broken, or an override names no field or has a wrong type.
@@ -70,6 +71,10 @@ def _override(config: ConfigDict, field: str, text: str) -> None:
   for group in groups:
     node = node[group]
   kind, default = node.get_type(key), node[key]
+  if text == "None":
+    if default is not None:
+      raise UserError(f"--config.{field}=None: only a field that the config leaves open has none.")
+    return
   try:
     node[key] = _parse(text, kind)
   except (ValueError, SyntaxError, TypeError) as error:

@@ -1,9 +1,10 @@
 """Evaluates a run or exported weights once."""
 
 import json
+import logging
 import pathlib
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +19,8 @@ from hseg_jax.training import checkpoint, sharding
 from hseg_jax.training import workdir as workdirs
 
 Variables = dict[str, Any]
+
+_log = logging.getLogger(__name__)
 
 # Of a model's fields those that its weights decide, whatever the config says.
 _HEAD_FIELDS = ("num_classes", "head_kind", "head_hidden_dim")
@@ -71,6 +74,7 @@ def evaluate(
   experiment = experiments.setup({**settings, "model": {**settings["model"], **head}})
   evaluators = experiments.make_evaluators(experiment)
   _check_variables(variables, experiment.model)
+  _compare_classes(trained.get("class_names") or (), experiment)
   files.make_folder(out)  # what cannot be written is better known before the evaluation
   variables = jax.device_put(variables, sharding.replicated(experiment.mesh))
   metrics, figures = experiments.run_evaluators(evaluators, variables)
@@ -104,6 +108,23 @@ def _check_variables(variables: Variables, model: Any) -> None:
   misfit = torch_weights.find_misfit({name(path): leaf.shape for path, leaf in leaves}, model)
   if misfit:
     raise UserError(f"The weights do not fit the config's model: {misfit}.")
+
+
+def _compare_classes(trained: Sequence[str], experiment: experiments.Experiment) -> None:
+  """Warns where a classifier was trained on classes of other names, or in another order."""
+  names = experiment.settings["class_names"]
+  if not experiment.model.num_classes or len(trained) != len(names):
+    return  # an encoder, data without classes, or weights without names
+  for i, (theirs, ours) in enumerate(zip(trained, names, strict=True)):
+    if theirs != ours:
+      _log.warning(
+        "Class %d of the model is %r, of the data %r: unless these are names of the same class, "
+        "the scores of its predictions mean nothing.",
+        i,
+        theirs,
+        ours,
+      )
+      return
 
 
 def _write(out: pathlib.Path, metrics: Mapping[str, Any], figures: Mapping[str, np.ndarray]):

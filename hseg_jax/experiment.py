@@ -89,13 +89,16 @@ def resolve(settings: Settings, train_source: sources.Source) -> Settings:
   """Completes a config with what the data decides: the classes, and the model's head.
 
   Where the data have no classes, `settings["model"]` may name the head of a trained model, also the
-  projector that an encoder has kept; raises `UserError` where a classifier has neither.
+  projector that an encoder has kept; raises `UserError` where a classifier has neither, or a
+  single class.
   """
   head = settings["model"].get("num_classes")
   if settings["objective"]["name"] == "supervised":
     head = train_source.num_classes or head
     if not head:
       raise UserError("The data have no classes of images, which a classifier is trained on.")
+    if head == 1:
+      raise UserError("The data have one class of images; a classifier needs two or more.")
   elif settings["model"].get("head_kind") != "projector":
     head = 0
   model = {key: value for key, value in settings["model"].items() if value is not None}

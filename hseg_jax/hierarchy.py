@@ -134,17 +134,13 @@ class Hierarchy:
     num_segments = len(assignments[0]) if len(assignments) else int(segments.max()) + 1
     ids, labels = compact(fill_unsegmented(segments, num_segments))
     base, parents, kept, tables = labels, [], [], []
-    rows = {"logits": logits, "embeddings": embeddings}
     for level, assignment in enumerate(assignments):
       cluster = assignment[ids]
       donors = ids[find_donors(cluster >= 0, labels)]
       if features:
         kept.append(features[level][donors].astype(np.float32))
       if level == 0:
-        rows = {
-          name: table[donors] if table is not None and table.ndim == 2 else table
-          for name, table in rows.items()
-        }
+        logits, embeddings = (_rows(table, donors) for table in (logits, embeddings))
       if lengths:
         same = donors[:, None] == donors
         tables.append(np.where(same, 0, lengths[level][donors][:, donors]))
@@ -154,16 +150,9 @@ class Hierarchy:
     if features:
       kept.append(features[-1][ids].astype(np.float32))
     unions, heights = merge_levels(base, parents, tables) if tables else ((), ())
-    return cls(
-      base,
-      tuple(parents),
-      tuple(kept),
-      probabilities,
-      image_features=image_features,
-      unions=unions,
-      heights=heights,
-      **rows,
-    )
+    said = {"logits": logits, "image_features": image_features, "embeddings": embeddings}
+    tree = {"unions": unions, "heights": heights}
+    return cls(base, tuple(parents), tuple(kept), probabilities, **said, **tree)
 
   @classmethod
   def from_labels(cls, maps: Sequence[Int[np.ndarray, "h w"]]) -> "Hierarchy":
@@ -318,6 +307,11 @@ def _count_ids(labels: Int[np.ndarray, "*shape"], what: str) -> int:
   if ids[0] != 0 or ids[-1] != len(ids) - 1:
     raise ValueError(f"the ids of {what} run from {ids[0]} to {ids[-1]} with gaps")
   return len(ids)
+
+
+def _rows(table: np.ndarray | None, donors: Int[np.ndarray, "n"]) -> np.ndarray | None:
+  """The donors' rows; what is of the whole image, or nothing, as it is."""
+  return table if table is None or table.ndim < 2 else table[donors]
 
 
 def _unit(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:

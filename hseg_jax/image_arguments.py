@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from hseg_jax.argument_types import counts
 from hseg_jax.errors import UserError
 
 
@@ -23,7 +24,7 @@ def add(sub: argparse.ArgumentParser, out: str) -> None:
   )
   sub.add_argument("--num-segments", type=int, metavar="N", help="the most superpixels of an image")
   sub.add_argument(
-    "--num-clusters", type=_counts, metavar="A,B,C,D", help="the most regions of each level"
+    "--num-clusters", type=counts, metavar="A,B,C,D", help="the most regions of each level"
   )
   sub.add_argument(
     "--assignment",
@@ -77,12 +78,3 @@ def load_segmenter(arguments: argparse.Namespace, **options: Any) -> Any:
     assignment=arguments.assignment,
     **options,
   )
-
-
-def _counts(text: str) -> tuple[int, ...]:
-  try:
-    return tuple(int(number) for number in text.split(","))
-  except ValueError as error:
-    raise argparse.ArgumentTypeError(
-      f"{text!r} are no whole numbers with commas between"
-    ) from error

@@ -91,10 +91,8 @@ def score(
   if module is semantic:
     options = _name_classes(options, truths.class_names)
   files_.make_folder(out)
-  with Progress(len(names), "images") as progress:
-    function = functools.partial(_tally, benchmark, predicted.read, truths.read, options)
-    rows = processes.run(function, names, workers or processes.count_cores(), progress.advance)
-  tallies = stack(names, rows)
+  function = functools.partial(_tally, benchmark, predicted.read, truths.read, options)
+  tallies = _tally_all(function, names, workers)
   found = {
     "benchmark": benchmark,
     "options": options | ({"soft": True} if soft else {}) | dict(truth_options or {}),
@@ -104,11 +102,10 @@ def score(
     "version": hseg_jax.__version__,
     **_summarize(module, names, tallies),
   }
-  if all(math.isnan(value) for scores in found["images"].values() for value in scores.values()):
+  if _is_nothing(found["images"]):
     raise UserError(f"{ground_truth} labels no pixel that counts, so there is nothing to score.")
-  examples = [
-    _show(module, predicted, truths, options, photos, *each) for each in _pick(found["images"])
-  ]
+  show = functools.partial(_show, module, predicted, truths, options, photos)
+  examples = [show(*each) for each in _pick(found["images"])]
   page = score_page.render(found, module, module.curves(tallies), examples)
   _write(out, found, tallies, page)
   print(score_page.as_text(found["summary"]))
@@ -154,6 +151,14 @@ def stack(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, 
   return {key: np.stack([row[key] for row in arrays]) for key in kinds[0]}
 
 
+def _tally_all(
+  tally: Callable[[str], Tally], names: Sequence[str], workers: int | None
+) -> dict[str, np.ndarray]:
+  with Progress(len(names), "images") as progress:
+    rows = processes.run(tally, names, workers or processes.count_cores(), progress.advance)
+  return stack(names, rows)
+
+
 def _tally(
   benchmark: str,
   read_prediction: Callable[[str], Any],
@@ -179,6 +184,10 @@ def _summarize(
     "summary": module.summarize(tallies),
     "images": {name: module.summarize(single(i)) for i, name in enumerate(names)},
   }
+
+
+def _is_nothing(images: Mapping[str, Mapping[str, float]]) -> bool:
+  return all(math.isnan(value) for scores in images.values() for value in scores.values())
 
 
 def _check_results(out: pathlib.Path, force: bool) -> None:

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from hseg_jax.argument_types import count, counts
+
 # Namespaces are flat: these mark what is meant for the benchmark's `tally` and for `truths.find`.
 _OPTION, _TRUTH = "option.", "truth."
 
@@ -48,7 +50,7 @@ def _add_common(sub: argparse.ArgumentParser) -> None:
   sub.add_argument("--out", required=True, metavar="DIR", help="gets the report")
   sub.add_argument("--images", dest="photographs", metavar="FOLDER", help="shown in the report")
   sub.add_argument("--allow-missing", action="store_true", help="score what both sides have")
-  sub.add_argument("--workers", type=_count, metavar="N", help="processes; one a core if not given")
+  sub.add_argument("--workers", type=count, metavar="N", help="processes; one a core if not given")
   sub.add_argument("--force", action="store_true", help="overwrite")
 
 
@@ -56,7 +58,7 @@ def _add_bsds(sub: argparse.ArgumentParser) -> None:
   what = "regions, which are quick, boundaries, which are slow, or both (default)"
   _add_option(sub, "scores", type=_parts, metavar="A,B", help=what)
   what = "of contour maps (default 99); also cuts the contour maps of hierarchies"
-  _add_option(sub, "thresholds", type=_count, metavar="N", help=what)
+  _add_option(sub, "thresholds", type=count, metavar="N", help=what)
   _add_regions(sub)
   sub.add_argument("--soft", action="store_true", help="images are maps of boundary strength")
 
@@ -69,12 +71,12 @@ def _add_superpixels(sub: argparse.ArgumentParser) -> None:
 def _add_part_whole(sub: argparse.ArgumentParser) -> None:
   _add_regions(sub)
   what = "side of PartWorld's images (default 64)"
-  sub.add_argument("--size", dest=f"{_TRUTH}size", type=_count, metavar="N", help=what)
+  sub.add_argument("--size", dest=f"{_TRUTH}size", type=count, metavar="N", help=what)
 
 
 def _add_semantic(sub: argparse.ArgumentParser) -> None:
   what = "if the ground truth has no names"
-  _add_option(sub, "num-classes", type=_count, metavar="N", help=what)
+  _add_option(sub, "num-classes", type=count, metavar="N", help=what)
   what = "counts nowhere (default 255)"
   _add_option(sub, "ignore", type=int, default=255, metavar="ID", help=what)
   _add_tolerance(sub, 0.0075)
@@ -97,7 +99,7 @@ def _add_figure_ground(sub: argparse.ArgumentParser) -> None:
 
 def _add_regions(sub: argparse.ArgumentParser) -> None:
   what = "score cuts into so many regions, or levels of about so many where there is no tree"
-  _add_option(sub, "regions", type=_counts, default=(), metavar="A,B,...", help=what)
+  _add_option(sub, "regions", type=counts, default=(), metavar="A,B,...", help=what)
 
 
 def _add_tolerance(sub: argparse.ArgumentParser, default: float) -> None:
@@ -107,17 +109,6 @@ def _add_tolerance(sub: argparse.ArgumentParser, default: float) -> None:
 
 def _add_option(sub: argparse.ArgumentParser, name: str, **options: Any) -> None:
   sub.add_argument(f"--{name}", dest=_OPTION + name.replace("-", "_"), **options)
-
-
-def _count(text: str) -> int:
-  number = int(text) if text.isdecimal() else 0
-  if number < 1:
-    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
-  return number
-
-
-def _counts(text: str) -> tuple[int, ...]:
-  return tuple(map(_count, text.split(",")))
 
 
 def _share(text: str) -> float:

@@ -160,6 +160,8 @@ class Segmenter:
     model = create_model(**fields)
     if num_segments is not None:
       superpixels["num_segments"] = num_segments
+    if num_clusters is not None:
+      methods.check_numbers(num_clusters)
     if num_clusters is not None and model.num_clusters:
       fields["num_clusters"] = tuple(num_clusters)
     if assignment is not None:

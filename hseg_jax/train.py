@@ -186,6 +186,23 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> TrainState:
     checkpointer.close()
 
 
+def evaluate(
+  experiment: Experiment,
+  state: TrainState,
+  step: int,
+  evaluators: Mapping[str, Any],
+  writer: workdirs.MetricWriter,
+) -> None:
+  """Runs the evaluators, writes what they found and prints the coarser metrics."""
+  variables = experiment.objective.model_variables(state.eval_params, state.batch_stats)
+  metrics, figures = experiments.run_evaluators(evaluators, variables)
+  writer.write(step, metrics)
+  writer.write_figures(step, figures)
+  # The finer metrics, such as val/hierarchy/level_1/covering, are for the files.
+  shown = [f"{name} {value:.4f}" for name, value in metrics.items() if name.count("/") == 1]
+  print_once("  ".join([f"evaluation at step {step}", *shown]))
+
+
 def write_report(
   experiment: Experiment,
   state: TrainState,
@@ -244,18 +261,6 @@ def loop(
     **augmentation.options(settings), placement=sharding.batch_sharded(experiment.mesh)
   )
 
-  def evaluate(step: int) -> None:
-    variables = experiment.objective.model_variables(state.eval_params, state.batch_stats)
-    metrics, figures = experiments.run_evaluators(evaluators, variables)
-    writer.write(step, metrics)
-    writer.write_figures(step, figures)
-    # The finer metrics, such as val/hierarchy/level_1/covering, are for the files.
-    shown = [f"{name} {value:.4f}" for name, value in metrics.items() if name.count("/") == 1]
-    print_once("  ".join([f"evaluation at step {step}", *shown]))
-    # Before the last checkpoint, whose presence says that there is nothing left to do.
-    if step == num_steps and jax.process_index() == 0:
-      write_report(experiment, state, checkpointer.folder.parent, evaluators)
-
   for step in range(start_step, num_steps + 1):
     is_new, is_last = step > start_step or not is_done, step == num_steps
     is_evaluated = is_new and (is_last or step % settings["eval_every_steps"] == 0)
@@ -263,7 +268,10 @@ def loop(
     if is_evaluated or is_saved:
       recorder.flush()  # what is saved must be known to be finite
     if is_evaluated:
-      evaluate(step)
+      evaluate(experiment, state, step, evaluators, writer)
+    # Before the last checkpoint, whose presence says that there is nothing left to do.
+    if is_evaluated and is_last and jax.process_index() == 0:
+      write_report(experiment, state, checkpointer.folder.parent, evaluators)
     if is_saved:
       checkpointer.save(step, state)
     if is_last or checkpointer.is_preempted(step):

@@ -10,4 +10,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 prepare_environment
 cd "$ROOT"
 # By file, so that tests share the runs and models that their file makes; each process takes 5 GB.
-exec python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile "$@"
+# In the order of tests/conftest.py, not by their number: the slow files have few.
+exec python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+  --no-loadscope-reorder "$@"

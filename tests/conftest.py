@@ -22,6 +22,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
   os.environ["JAX_COMPILATION_CACHE_DIR"] = compilations.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
+import collections
+import functools
 import pathlib
 
 import jax
@@ -35,6 +37,12 @@ TRIMMED = pathlib.Path(__file__).parent / "golden"
 # The processes that tests start find configs/, which is no part of the package, as pytest does.
 ROOT = str(pathlib.Path(__file__).parent.parent)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
+
+
+def pytest_collection_modifyitems(items):
+  """Files with slow tests first: processes share by file, and the last file ends the run."""
+  slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+  items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")
@@ -55,13 +63,20 @@ def golden(request):
   """
   trimmed = request.param == "trimmed"
   folder = TRIMMED if trimmed else request.getfixturevalue("shared") / "golden"
+  return functools.partial(_load, folder)
 
-  def load(name: str) -> dict[str, np.ndarray]:
-    path = folder / f"{name}.npz"
-    path = path if path.exists() else folder / f"{name}_tiny.npz"
-    if not path.exists():
-      pytest.skip(f"{name} is not among the {request.param} arrays")
-    with np.load(path) as arrays:
-      return dict(arrays)
 
-  return load
+@pytest.fixture(scope="session")
+def fullest_golden():
+  """As `golden`, but only once: the full arrays where there are any, for tests that take long."""
+  full = pathlib.Path(os.environ.get("HSEG_SHARED", "")) / "golden"
+  return functools.partial(_load, full if full.is_dir() else TRIMMED)
+
+
+def _load(folder: pathlib.Path, name: str) -> dict[str, np.ndarray]:
+  path = folder / f"{name}.npz"
+  path = path if path.exists() else folder / f"{name}_tiny.npz"
+  if not path.exists():
+    pytest.skip(f"{name} is not among the arrays in {folder}")
+  with np.load(path) as arrays:
+    return dict(arrays)

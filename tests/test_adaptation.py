@@ -46,6 +46,7 @@ def moved(old, new):
   return {path for path in old if np.any(old[path] != new[path])}
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def entropy(model, variables, image):
   return adaptation.entropy(model.apply(variables, image, None, train=False))
 
@@ -116,7 +117,7 @@ def test_batch_statistics_are_those_of_the_images_and_come_along(vit):
     found,
     adapted["batch_stats"],
   )
-  evaluated = model.apply(adapted, image, None, train=False)
+  evaluated = jax.jit(functools.partial(model.apply, train=False))(adapted, image, None)
   np.testing.assert_allclose(out.logits, evaluated.logits, rtol=1e-3, atol=1e-4)
 
 

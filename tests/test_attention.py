@@ -32,16 +32,13 @@ def test_attention_of_a_vit_is_the_softmax_of_queries_and_keys():
   fields = dict(num_classes=0, dim=8, depths=(1,), num_heads=2, stem_strides=(4,))
   model = create_model("vit_conv_tiny", **fields, position_grid=(4, 4))
   image = jax.random.normal(jax.random.key(0), (1, 16, 16, 3))
-  variables = model.init(jax.random.key(1), image, None, train=False)
+  init = functools.partial(model.init, train=False)
+  variables = jax.jit(init)(jax.random.key(1), image, None)
   assert variables.keys() == {"params"}  # what is read out never becomes a part of the weights
   (rows,) = apply_with_attention(model, variables, image, None).attention
-  _, seen = model.apply(
-    variables,
-    image,
-    None,
-    train=False,
-    capture_intermediates=lambda module, _: module.name == "norm_1" or isinstance(module, Block),
-  )
+  capture = lambda module, _: module.name == "norm_1" or isinstance(module, Block)
+  apply = functools.partial(model.apply, train=False, capture_intermediates=capture)
+  _, seen = jax.jit(apply)(variables, image, None)
   block = seen["intermediates"]["stage_0"]["block_00"]
   weights = variables["params"]["stage_0"]["block_00"]["attention"]["qkv"]
   qkv = np.asarray(block["norm_1"]["__call__"][0][0] @ weights["kernel"]) + weights["bias"][None]

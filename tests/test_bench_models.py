@@ -39,7 +39,15 @@ def test_models_in_turn(tmp_path, capsys):
     assert list(each["times_as_fast"]) == [other["model"]]
   assert lines[1]["flops"] == 2 * 4 * VIT_SMALL_MACS
   assert bench("infer", "vit_small", *small) == 2
-  assert "--force" in capsys.readouterr().err
+  assert "lines.jsonl exists; give another file or --force" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "said"), [("file/x", "cannot be written"), (".", "give a file")])
+def test_a_place_that_cannot_be_written_is_refused_first(name, said, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(models, "measure", lambda *args, **kwargs: pytest.fail("it was measured"))
+  (tmp_path / "file").touch()
+  assert bench("infer", "vit_small", "--out", str(tmp_path / name), "--force") == 2
+  assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("objective", ["supervised", "contrastive"])

@@ -43,8 +43,8 @@ def test_a_line_for_every_point(capsys):
   ("words", "said"),
   [
     (("--sizes", "32", "--devices", "5"), "5 devices"),
-    (("--sizes", "0"), "size is"),
-    (("--sizes", "a"), "whole numbers"),
+    (("--sizes", "0"), "'0' is no whole number from 1 on"),
+    (("--sizes", "32,a"), "'a' is no whole number from 1 on"),
   ],
 )
 def test_mistakes_end_in_one_line(words, said, capsys):

@@ -35,16 +35,43 @@ def labels(seed, batch=2, size=(32, 32), present=12, cell=8):
   return blocks.repeat(cell, 1).repeat(cell, 2)[:, : size[0], : size[1]]
 
 
+def create(form, fields=()):
+  name, extra = FORMS[form]
+  return hseg_jax.create_model(name, **{**TINY, **extra, **dict(fields)})
+
+
+@functools.cache
+def initial(form, fields):
+  """First variables, and an image."""
+  image = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+  init = jax.jit(functools.partial(create(form, fields).init, train=False))
+  return init(jax.random.key(1), image, labels(0)), np.asarray(image)
+
+
 @functools.cache
 def built(form, fields=()):
-  name, extra = FORMS[form]
-  model = hseg_jax.create_model(name, **{**TINY, **extra, **dict(fields)})
-  image = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
-  variables = jax.jit(functools.partial(model.init, train=False))(
-    jax.random.key(1), image, labels(0)
-  )
-  apply = jax.jit(functools.partial(model.apply, train=False))
-  return apply, variables, np.asarray(image)
+  apply = functools.partial(create(form, fields).apply, train=False)
+  # Of the same variables are models that differ in these only.
+  shaping = (each for each in fields if each[0] not in ("num_segments", "empty_segments"))
+  return jax.jit(apply), *initial(form, tuple(shaping))
+
+
+@functools.cache
+def slope(form):
+  """A loss of all that training says, and its gradient."""
+
+  def loss(params, batch_stats, image, segments):
+    out, _ = create(form).apply(
+      {"params": params, "batch_stats": batch_stats},
+      image,
+      segments,
+      train=True,
+      rngs={"dropout": jax.random.key(0)},
+      mutable=["batch_stats"],
+    )
+    return (out.logits**2).sum() + sum((level.logits**2).sum() for level in out.levels)
+
+  return jax.jit(jax.value_and_grad(loss))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -110,8 +137,6 @@ def test_attend_lets_empty_segments_matter():
 @pytest.mark.parametrize("present", [2, 0])
 def test_few_or_no_valid_segments_stay_finite(form, present):
   apply, variables, image = built(form)
-  name, extra = FORMS[form]
-  model = hseg_jax.create_model(name, **{**TINY, **extra})
   segments = labels(4, present=max(present, 1)) - (present == 0)  # -1: belongs to no segment
   out = apply(variables, image, segments)
   count = np.array([len(np.unique(one[one >= 0])) for one in segments])
@@ -122,18 +147,7 @@ def test_few_or_no_valid_segments_stay_finite(form, present):
     sums = level.assignment.sum(-1)
     np.testing.assert_allclose(sums, np.where(level.mask, 1.0, 0.0), atol=1e-6)
 
-  def loss(params):
-    out, _ = model.apply(
-      {**variables, "params": params},
-      image,
-      segments,
-      train=True,
-      rngs={"dropout": jax.random.key(0)},
-      mutable=["batch_stats"],
-    )
-    return (out.logits**2).sum() + sum((level.logits**2).sum() for level in out.levels)
-
-  value, grads = jax.jit(jax.value_and_grad(loss))(variables["params"])
+  value, grads = slope(form)(variables["params"], variables["batch_stats"], image, segments)
   assert np.isfinite(value)
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
 

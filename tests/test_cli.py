@@ -109,6 +109,14 @@ def test_whole_numbers_may_stand_for_fractions_in_a_tuple():
   assert config.evaluators.linear_probe.learning_rates == (1, 0.5)
 
 
+def test_what_a_config_leaves_open_may_be_none():
+  overrides = ["data.num_train=None", "model.position=None"]
+  config = config_file.load_config(str(CONFIGS / "cast_tiny_folder.py"), overrides)
+  assert config.data.num_train is None and config.model.position is None
+  with pytest.raises(UserError, match="batch_size=None: only a field that the config leaves open"):
+    config_file.load_config(str(CONFIGS / "cast_tiny_folder.py"), ["batch_size=None"])
+
+
 def test_overrides_have_the_fields_type():
   overrides = [
     "batch_size=8",
@@ -190,13 +198,12 @@ def test_a_run_whose_config_lacks_fields_is_named(tmp_path):
 
 
 def test_too_many_bad_images_stop_the_run(tmp_path, capsys):
-  for split in ("train", "val"):
-    folder = tmp_path / "data" / split / "class"
-    folder.mkdir(parents=True)
-    for i in range(8):
-      Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(folder / f"{i}.png")
+  for folder in ("train/a", "train/b", "val/a", "val/b"):
+    (tmp_path / "data" / folder).mkdir(parents=True)
+    for i in range(4):
+      Image.new("RGB", (32, 32)).save(tmp_path / "data" / folder / f"{i}.png")
   for i in range(3):
-    (tmp_path / "data/train/class" / f"{i}.png").write_bytes(b"no image")
+    (tmp_path / "data/train/a" / f"{i}.png").write_bytes(b"no image")
   options = ["--config.data.source=folder", f"--config.data.root={tmp_path}/data", *SMALLER]
   options += ["--config.data.max_bad_images=2"]
   config = str(CONFIGS / "vit_conv_tiny_folder.py:smoke")

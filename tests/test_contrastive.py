@@ -102,23 +102,32 @@ def close(found, wanted, tolerance, name):
   np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * scale, err_msg=name)
 
 
+@pytest.fixture(scope="module")
+def run():
+  """The encoder of the golden arrays, and its loss, embeddings and gradients, compiled once."""
+  model = reference_model(empty_segments="attend")
+  loss_fn = loss_of(model)
+  cls, embed = type(loss_fn), type(loss_fn).embed
+
+  def told(*args):
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(cls, "embed", lambda *inputs: seen.append(embed(*inputs)) or seen[0])
+      loss, (after, _) = loss_fn(*args)
+    return loss, (after, seen[0][0])
+
+  return model, jax.jit(jax.value_and_grad(told, has_aux=True))
+
+
 @pytest.fixture
-def step(golden):
+def step(golden, run):
   """The golden arrays, and what one step of ours makes of the same weights and images."""
   arrays = golden("moco")
-  model = reference_model(empty_segments="attend")
+  model, run = run
   state = make_state(torch_weights.convert_moco(state_dict(arrays), model))
   batch = {f"image_{i}": uint8(arrays, i) for i in (1, 2)}
   batch |= {f"segments_{i}": arrays[f"y{i}"] for i in (1, 2)}
-  loss_fn = loss_of(model)
-
-  @jax.jit
-  def run(state, batch):
-    embeddings, _ = loss_fn.embed(state.params, state, batch, state.rng)
-    grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-    return embeddings, grad_fn(state.params, state, batch, state.rng)
-
-  embeddings, ((loss, (after, _)), grads) = run(state, batch)
+  (loss, (after, embeddings)), grads = run(state.params, state, batch, state.rng)
   return arrays, model, state, embeddings, loss, after, grads
 
 

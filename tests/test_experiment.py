@@ -53,6 +53,10 @@ def test_a_trained_head_counts_where_the_data_have_no_classes():
   assert head("contrastive", classes, num_classes=7, head_kind="projector") == 7
   with pytest.raises(UserError, match="no classes of images"):
     head("supervised", plain)
+  classes.num_classes, classes.class_names = 1, ("a",)
+  assert head("contrastive", classes) == 0
+  with pytest.raises(UserError, match="one class of images; a classifier needs two or more"):
+    head("supervised", classes)
 
 
 def test_the_length_is_given_in_steps_or_in_epochs():

@@ -1,6 +1,7 @@
 """Who may import whom, and that importing anything starts no backend."""
 
 import ast
+import functools
 import pathlib
 import subprocess
 import sys
@@ -13,7 +14,7 @@ NO_JAX = (
   *("data", "scoring", "viz", "baselines", "benchmarks", "superpixels/seeds", "superpixels/grid"),
   *("hierarchy", "label_maps", "region_graph", "regions", "files", "images", "inputs"),
   *("model_input", "processes", "progress", "vocabulary", "score", "reports", "compare"),
-  *("score_arguments", "bench_arguments", "image_arguments", "compilations"),
+  *("score_arguments", "bench_arguments", "image_arguments", "argument_types", "compilations"),
 )
 
 
@@ -21,10 +22,16 @@ def name_of(path):
   return str(path.relative_to(PACKAGE))
 
 
+@functools.cache
+def nodes_of(path):
+  return tuple(ast.walk(ast.parse(path.read_text())))
+
+
+@functools.cache
 def imports_of(path):
   """Every module that a file names in an import, wherever it stands."""
   found = set()
-  for node in ast.walk(ast.parse(path.read_text())):
+  for node in nodes_of(path):
     if isinstance(node, ast.Import):
       found |= {alias.name for alias in node.names}
     elif isinstance(node, ast.ImportFrom):
@@ -64,7 +71,7 @@ def test_only_one_file_builds_a_mesh():
   calls = {
     name_of(path)
     for path in FILES
-    for node in ast.walk(ast.parse(path.read_text()))
+    for node in nodes_of(path)
     if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("make_mesh", "Mesh"))
     if ast.unparse(node.func).startswith("jax")
   }

@@ -1,5 +1,7 @@
 """Every variant: its size, its frozen leaves, its fields."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +31,7 @@ COUNTS = {
 }
 
 
+@functools.cache
 def shapes_of(model):
   height, width = model.image_size
   image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)

@@ -208,16 +208,8 @@ def test_evaluating_workers_change_nothing(tree):
 
 
 def test_masks_are_kept_on_request():
-  source = sources.load(
-    "partworld",
-    name="",
-    root="",
-    split="val",
-    image_size=32,
-    seed=0,
-    num_examples=3,
-    max_bad_images=0,
-  )
+  options = dict(name="", root="", split="val", image_size=32, seed=0, num_examples=3)
+  source = sources.load("partworld", **options, max_bad_images=0)
   (batch,) = evaluate(source, keep=("label", "object", "parts"))
   assert batch["object"].dtype == bool and batch["parts"].dtype == np.uint8
   for i in range(3):
@@ -266,13 +258,8 @@ def test_unreadable_images_are_replaced_and_reported_by_workers(damaged, capfd):
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_too_many_unreadable_images_reach_the_caller(damaged, num_workers):
   with pytest.raises(UserError, match="3 images cannot be read, more than data.max_bad_images=2"):
-    train(
-      load(damaged, max_bad_images=2),
-      8,
-      superpixels=NONE,
-      augment="none",
-      num_workers=num_workers,
-    )
+    options = {"superpixels": NONE, "augment": "none", "num_workers": num_workers}
+    train(load(damaged, max_bad_images=2), 8, **options)
 
 
 def test_exhausted_and_closed_iterators_stay_empty(tree):
@@ -280,16 +267,8 @@ def test_exhausted_and_closed_iterators_stay_empty(tree):
     load(tree), batch_size=11, image_size=32, superpixels=NONE, num_workers=0
   )
   assert len(list(batches)) == 1 and list(batches) == []
-  endless = pipeline.train_batches(
-    load(tree),
-    batch_size=2,
-    image_size=32,
-    augment="none",
-    superpixels=NONE,
-    seed=0,
-    start_step=0,
-    num_workers=0,
-  )
+  options = {"batch_size": 2, "image_size": 32, "augment": "none", "superpixels": NONE}
+  endless = pipeline.train_batches(load(tree), **options, seed=0, start_step=0, num_workers=0)
   next(endless)
   endless.close()
   assert list(endless) == []

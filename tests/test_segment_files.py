@@ -170,7 +170,8 @@ def test_mistakes_end_in_one_line_before_any_work(tmp_path, weights, traced, cap
     ([path, *base, "--size", "33"], "size=33 is not a multiple"),
     ([path, *base, "--num-segments", "3"], "num_segments=3 is too few"),
     ([path, *base, "--num-clusters", "3"], "one entry of num_clusters for each"),
-    ([path, *base, "--num-clusters", "3,x"], "--num-clusters: '3,x' are no whole numbers"),
+    ([path, *base, "--num-clusters", "3,6"], "regions are (3, 6); give numbers from 1 up, finest"),
+    ([path, *base, "--num-clusters", "3,x"], "--num-clusters: 'x' is no whole number"),
   ):
     assert words in refused(capsys, "segment", *options)
   assert not traced and not (tmp_path / "out").exists()
@@ -235,8 +236,10 @@ def test_features_of_images_and_regions(tmp_path, weights, traced, capsys):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_published_models_say_through_the_command_what_the_reference_says(name, golden, tmp_path):
-  arrays = golden(name)
+def test_published_models_say_through_the_command_what_the_reference_says(
+  name, fullest_golden, tmp_path
+):
+  arrays = fullest_golden(name)
   case = min(key[:2] for key in arrays if key[1:2] == "/")
   here = {key[2:]: x for key, x in arrays.items() if key.startswith(case)}
   variant, fields = CLASSES[name]

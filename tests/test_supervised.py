@@ -1,5 +1,6 @@
 """The supervised objective against the PyTorch reference, and what it promises by itself."""
 
+import functools
 import json
 import re
 
@@ -43,9 +44,9 @@ def state_dict(arrays):
   return {twice(name): value for name, value in weights.items()} | weights
 
 
-@pytest.mark.slow
-def test_step_equals_the_reference(golden):
-  arrays = golden("cast_deit_grad_train")
+@functools.cache
+def reference():
+  """The model of the golden arrays, and its loss with its gradient, compiled once."""
   model = create_model(
     "cast_small",
     num_classes=10,
@@ -58,10 +59,16 @@ def test_step_equals_the_reference(golden):
     pool_dropout=0.0,
     empty_segments="attend",
   )
-  state = make_state(torch_weights.convert(state_dict(arrays), model))
   loss_fn = supervised.make_loss(model, label_smoothing=0.0)
+  return model, jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+
+
+@pytest.mark.slow
+def test_step_equals_the_reference(golden):
+  arrays = golden("cast_deit_grad_train")
+  model, grad_fn = reference()
+  state = make_state(torch_weights.convert(state_dict(arrays), model))
   batch = {"image": uint8(arrays), "segments": arrays["y"], "label": arrays["target"]}
-  grad_fn = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
   (loss, (after, _)), grads = grad_fn(state.params, state, batch, state.rng)
   np.testing.assert_allclose(loss, arrays["loss"], rtol=1e-5)
 

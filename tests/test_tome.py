@@ -68,12 +68,13 @@ def model_and_variables(**fields):
   image = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
   segments = jnp.arange(16, dtype=jnp.int32).reshape(1, 4, 4).repeat(8, 1).repeat(8, 2)
   segments = segments.repeat(2, 0)
-  return model, model.init(jax.random.key(1), image, segments, train=False), image, segments
+  init = jax.jit(functools.partial(model.init, train=False))
+  return model, init(jax.random.key(1), image, segments), image, segments
 
 
 def test_each_block_merges_tokens():
   model, variables, image, segments = model_and_variables()
-  out = model.apply(variables, image, segments, train=False)
+  out = jax.jit(functools.partial(model.apply, train=False))(variables, image, segments)
   assert out.tokens.shape == (2, 16 - 2 * 3, 16) and out.levels == ()
   assert out.logits.shape == (2, 3)
 

@@ -12,6 +12,7 @@ import pytest
 import hseg_jax
 from hseg_jax.errors import UserError
 from hseg_jax.interop import torch_weights
+from hseg_jax.interop.exported import unflatten
 from hseg_jax.models.segments import (
   compose,
   hard_assignment,
@@ -181,9 +182,9 @@ def test_export_is_the_inverse_of_convert(golden, name):
 
 def small_state(**fields):
   model = hseg_jax.create_model("cast_small", **{**TINY, **fields})
-  image, segments = jnp.zeros((1, 64, 64, 3)), jnp.zeros((1, 64, 64), jnp.int32)
-  init = jax.jit(functools.partial(model.init, train=False))
-  variables = jax.tree.map(np.asarray, init(jax.random.key(0), image, segments))
+  rng = np.random.default_rng(0)
+  shapes = torch_weights.shapes_of_model(model)
+  variables = unflatten({name: rng.random(shape, np.float32) for name, shape in shapes.items()})
   return model, variables, torch_weights.export_torch(variables, model)
 
 

@@ -1,13 +1,8 @@
-"""The loop: one compilation, exact resume, the right start, and stops with one clear sentence."""
+"""The loop: what a run leaves, exact resume, the right start, and stops with one clear sentence."""
 
 import json
-import pathlib
 import shutil
-import signal
-import subprocess
-import sys
 import types
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +10,14 @@ import numpy as np
 import pytest
 import tiny_run
 from PIL import Image
+from test_train_step import setup
 
 from configs import common
 from hseg_jax import evaluate, experiment, export, train
 from hseg_jax.errors import UserError
 from hseg_jax.objectives import supervised
-from hseg_jax.training import checkpoint, sharding
+from hseg_jax.training import checkpoint
 from hseg_jax.training import state as states
-
-TESTS = pathlib.Path(__file__).parent
 
 
 def lines(workdir):
@@ -51,18 +45,6 @@ def copy(run, tmp_path):
   return shutil.copytree(run, tmp_path / "copy")
 
 
-def setup(config, num_devices=4):
-  """An experiment's first state, its step and its first batches, on so many devices."""
-  e = experiment.setup(config.to_dict())
-  mesh = sharding.make_mesh(jax.devices()[:num_devices])
-  placement = sharding.replicated(mesh)
-  batch = experiment.example_batch({**e.settings, "batch_size": 1})
-  init = states.make_init(e.objective, e.tx, batch, ema=True)
-  step = train.make_train_step(e.objective, e.tx, ema=0.9, placement=placement)
-  batches = (sharding.to_global(b, mesh) for b in experiment.train_batches(e, 0))
-  return states.create(init, 0, placement), step, batches
-
-
 def test_a_run_leaves_what_it_promises(run):
   found = lines(run)
   assert [line["step"] for line in found] == [0, 1, 2, 3, 4, 4]
@@ -83,143 +65,6 @@ def test_running_again_reuses_a_finished_run(copy):
   before = (copy / "metrics.jsonl").read_text()
   state = train.train_and_evaluate(tiny_run.config("supervised"), copy)
   assert state.step == 4 and (copy / "metrics.jsonl").read_text() == before
-
-
-class FirstSteps(NamedTuple):
-  """What one step gave, and how often the loss was traced in five."""
-
-  loss: float
-  grad_norm: float
-  stats: dict
-  before: dict
-  after: states.TrainState
-  num_traces: int
-
-
-@pytest.fixture(scope="module", params=["supervised", "contrastive"])
-def first_steps(request):
-  """An objective's name, and its first steps on four devices and on one."""
-  config = tiny_run.config(request.param)
-  cls = type(experiment.setup(config.to_dict()).objective)
-  original, traces, found = cls.__call__, [], {}
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(cls, "__call__", lambda *a: traces.append(1) or original(*a))
-    for num_devices in (4, 1):
-      traces.clear()
-      state, step, batches = setup(config, num_devices)
-      before = jax.device_get(state.params)
-      state, metrics = step(state, next(batches))
-      target_stats = state.target and state.target["batch_stats"]
-      stats = jax.device_get((state.batch_stats, target_stats))
-      after = jax.device_get(state)
-      for _ in range(4):
-        state, _ = step(state, next(batches))
-      found[num_devices] = FirstSteps(
-        float(metrics["loss"]), float(metrics["grad_norm"]), stats, before, after, len(traces)
-      )
-  return request.param, found
-
-
-def test_four_devices_equal_one(first_steps):
-  _, found = first_steps
-  np.testing.assert_allclose(found[4].loss, found[1].loss, rtol=1e-5)
-  close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-  jax.tree.map(close, found[4].stats, found[1].stats)
-
-
-def test_five_steps_trace_once(first_steps):
-  _, found = first_steps
-  assert found[4].num_traces == found[1].num_traces == 1
-
-
-def test_the_average_follows_the_parameters(first_steps):
-  _, found = first_steps
-  before, after = found[1].before, found[1].after
-  wanted = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, before, after.params)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.ema, wanted)
-  moved = jax.tree.map(lambda old, new: bool(np.any(old != new)), before, after.params)
-  assert sum(jax.tree.leaves(moved)) > 0.7 * len(jax.tree.leaves(moved))
-
-
-# Loss and gradient norm of the first step of each objective, on one device.
-GOLDEN = {"supervised": (2.84342, 107.919), "contrastive": (2.40487, 1640.3)}
-
-
-def test_metrics_after_one_step_are_as_ever(first_steps):
-  objective, found = first_steps
-  metrics = found[1].loss, found[1].grad_norm
-  np.testing.assert_allclose(
-    metrics,
-    GOLDEN[objective],
-    rtol=5e-3,  # the gradient of contrastive learning amplifies rounding
-    err_msg=f"""
-The first step of the {objective} objective no longer gives what it gave: {metrics}. If you meant to
-change data, model, initialisation or loss, put these numbers into GOLDEN and say why in the commit;
-if you did not, you have found a mistake before a long run did.""",
-  )
-
-
-@pytest.mark.slow
-def test_resume_after_a_kill_is_exact(tmp_path):
-  script = """
-import os, pathlib, signal, sys, time
-sys.path.insert(0, sys.argv[1])
-import tiny_run
-from PIL import Image
-from hseg_jax import experiment, train
-
-original = experiment.train_batches
-
-def until_killed(e, start_step):
-  for i, batch in enumerate(original(e, start_step)):
-    if i == 25:
-      while not pathlib.Path(sys.argv[2], "checkpoints/20").exists():
-        time.sleep(0.1)
-      os.kill(os.getpid(), signal.SIGKILL)
-    yield batch
-
-experiment.train_batches = until_killed
-train.train_and_evaluate(
-  tiny_run.config(num_steps=40, checkpoint__every_steps=20, eval_every_steps=40), sys.argv[2]
-)
-"""
-  config = tiny_run.config(num_steps=40, checkpoint__every_steps=20, eval_every_steps=40)
-  train.train_and_evaluate(config, tmp_path / "whole")
-  killed = subprocess.run([sys.executable, "-c", script, str(TESTS), str(tmp_path / "killed")])
-  assert killed.returncode == -signal.SIGKILL
-  assert (tmp_path / "killed/checkpoints/20").exists()
-  train.train_and_evaluate(config, tmp_path / "killed")
-  found, wanted = (checkpoint.load(tmp_path / name, 40) for name in ("killed", "whole"))
-  assert {"params", "batch_stats", "opt_state", "target", "ema"} <= wanted.keys()
-  assert_equal(found, wanted)
-  losses = [
-    [(line["step"], line["train/loss"]) for line in lines(tmp_path / name) if "train/loss" in line]
-    for name in ("killed", "whole")
-  ]
-  assert losses[0] == losses[1]
-
-
-@pytest.mark.slow
-def test_sigterm_leads_to_a_saved_step(tmp_path):
-  script = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import tiny_run
-from PIL import Image
-from hseg_jax import train
-
-config = tiny_run.config("supervised", num_steps=100_000, checkpoint__every_steps=50_000)
-train.main(config, sys.argv[2])
-"""
-  command = [sys.executable, "-c", script, str(TESTS), str(tmp_path)]
-  with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-    while not process.stdout.readline().startswith("step 3/"):
-      assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
-  assert process.returncode == 0 and "Preempted at step" in output
-  saved = max(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
-  assert 3 <= saved < 50_000 and checkpoint.load(tmp_path)["step"] == saved
 
 
 def test_metrics_behind_the_restored_step_are_forgotten(copy):
@@ -306,6 +151,19 @@ def test_a_run_of_another_objective_does_not_fit(run, tmp_path):
     evaluate.evaluate(tiny_run.config("contrastive"), workdir=run, out=tmp_path)
 
 
+def test_classes_of_other_names_are_warned_of(weights, tmp_path, caplog):
+  config = tiny_run.config("supervised")
+  renamed = shutil.copytree(weights, tmp_path / "renamed")
+  info = json.loads((renamed / "model.json").read_text())
+  e = experiment.setup(config.to_dict())
+  evaluate._compare_classes(info["class_names"], e)
+  assert caplog.text == ""
+  ours, info["class_names"][2] = info["class_names"][2], "unicorn"
+  (renamed / "model.json").write_text(json.dumps(info))
+  evaluate.evaluate(config, weights=renamed, out=tmp_path)
+  assert f"Class 2 of the model is 'unicorn', of the data {ours!r}" in caplog.text
+
+
 def test_a_classifier_is_evaluated_on_images_that_have_masks_only(run, tmp_path):
   for folder, mode in (("images", "RGB"), ("masks", "L")):
     (tmp_path / folder).mkdir()
@@ -319,21 +177,6 @@ def test_a_classifier_is_evaluated_on_images_that_have_masks_only(run, tmp_path)
   assert found["val/retrieval/kmeans/4/label/oracle_miou"] == 1.0
   with pytest.raises(UserError, match="needs images with classes"):
     evaluate.evaluate(tiny_run.config("supervised", **data), workdir=run, out=tmp_path / "out")
-
-
-def test_sigterm_ends_an_evaluation():
-  script = """
-import os, signal, time
-from hseg_jax import evaluate
-
-def forever(*args, **kwargs):
-  os.kill(os.getpid(), signal.SIGTERM)
-  time.sleep(60)
-
-evaluate.evaluate = forever
-evaluate.main({}, workdir=None, weights=None, out="")
-"""
-  assert subprocess.run([sys.executable, "-c", script]).returncode == -signal.SIGTERM
 
 
 def test_init_from_another_number_of_classes_wants_a_skip(run, weights, tmp_path):

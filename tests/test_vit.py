@@ -1,5 +1,7 @@
 """The ViT baseline and the parts it is made of."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,11 +16,11 @@ def test_attention_ignores_invalid_keys():
   attention = Attention(8, 2, "xavier", "float32")
   x = jax.random.normal(jax.random.key(0), (1, 6, 8))
   mask = jnp.arange(6)[None] < 4
-  variables = attention.init(jax.random.key(1), x)
-  masked, _ = attention.apply(variables, x.at[:, 4:].set(100.0), mask)
-  short, _ = attention.apply(variables, x[:, :4])
+  variables, apply = jax.jit(attention.init)(jax.random.key(1), x), jax.jit(attention.apply)
+  masked, _ = apply(variables, x.at[:, 4:].set(100.0), mask)
+  short, _ = apply(variables, x[:, :4])
   np.testing.assert_allclose(masked[:, :4], short, atol=1e-5)
-  nothing, _ = attention.apply(variables, x, jnp.zeros((1, 6), bool))
+  nothing, _ = apply(variables, x, jnp.zeros((1, 6), bool))
   np.testing.assert_allclose(nothing, 0, atol=1e-6)
 
 
@@ -26,10 +28,10 @@ def test_attention_weighs_by_size():
   # A token of size two counts as much as the same token twice.
   attention = Attention(8, 2, "xavier", "float32")
   x = jax.random.normal(jax.random.key(0), (1, 3, 8))
-  variables = attention.init(jax.random.key(1), x)
+  variables, apply = jax.jit(attention.init)(jax.random.key(1), x), jax.jit(attention.apply)
   twice = jnp.concatenate([x, x[:, 2:]], axis=1)
-  sized, _ = attention.apply(variables, x, None, jnp.array([[1.0, 1.0, 2.0]]))
-  np.testing.assert_allclose(sized, attention.apply(variables, twice)[0][:, :3], atol=1e-6)
+  sized, _ = apply(variables, x, None, jnp.array([[1.0, 1.0, 2.0]]))
+  np.testing.assert_allclose(sized, apply(variables, twice)[0][:, :3], atol=1e-6)
 
 
 def test_sincos_table_is_the_published_formula():
@@ -56,9 +58,10 @@ def test_any_size_and_no_segments(strides):
     "vit_conv_tiny", dim=16, depths=(1,), num_heads=2, stem_strides=strides, position_grid=(8, 8)
   )
   image = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
-  variables = model.init(jax.random.key(1), image, None, train=False)
-  out = model.apply(variables, image, None, train=False)
+  variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(1), image, None)
+  apply = jax.jit(functools.partial(model.apply, train=False))
+  out = apply(variables, image, None)
   assert out.logits.shape == (2, 1000) and out.tokens.shape == (2, 64, 16)
   assert out.levels == () and out.cls_tokens == ()
-  other = model.apply(variables, image[:, :24, :20], None, train=False)
+  other = apply(variables, image[:, :24, :20], None)
   assert other.tokens.shape == (2, 30, 16) and np.isfinite(other.logits).all()

@@ -58,7 +58,8 @@ def load(
       sources keep their sizes.
     seed: which PartWorld to draw.
     num_examples: take only so many, evenly spaced over the data set; None takes all.
-    max_bad_images: how many unreadable images to replace before giving up.
+    max_bad_images: how many unreadable images to replace before giving up, in this process and
+      its workers.
 
   Raises:
     UserError: if the source is unknown, or the data is missing, empty or not in a usable format.

@@ -78,21 +78,9 @@ class Evaluator:
       UserError: an option makes no sense, or the model does not classify images.
     """
     self._adapter = Adapter(model, parameters, statistics, optimizer)
-    if getattr(model, "output", "image") != "image":
-      raise UserError("The adaptation evaluator needs a model that classifies whole images.")
-    if mode not in MODES:
-      raise UserError(f"adaptation.mode is {mode!r}; choose among {', '.join(MODES)}.")
-    if num_examples < 1 or steps < 0 or not learning_rate >= 0:
-      raise UserError(
-        f"adaptation.num_examples is {num_examples}, steps {steps} and learning_rate "
-        f"{learning_rate}; the first must be positive, the others not negative."
-      )
+    _check(model, mode, num_examples, steps, learning_rate)
     examples = sources.Source(source, num_examples=num_examples, max_bad_images=0)
-    if group_size < 1 or batch_size % group_size or len(examples) % group_size:
-      raise UserError(
-        f"adaptation.group_size is {group_size}; it must divide batch_size, {batch_size}, and the "
-        f"number of examples, {len(examples)}."
-      )
+    _check_group_size(group_size, batch_size, len(examples))
     self._mode, self._group_size, self._to_global = mode, group_size, to_global
     self._steps, self._learning_rate = steps, learning_rate
     corrupted = corruptions.Corrupted(
@@ -156,6 +144,26 @@ class Evaluator:
     tree = Hierarchy.from_assignments(example["segments"], row["assignments"])
     maps = {f"level_{level}": tree.labels(level) for level in range(tree.num_levels)}
     return hierarchy.tally_levels(example, maps, tolerance=1.5)
+
+
+def _check(model: Any, mode: str, num_examples: int, steps: int, learning_rate: float) -> None:
+  if getattr(model, "output", "image") != "image":
+    raise UserError("The adaptation evaluator needs a model that classifies whole images.")
+  if mode not in MODES:
+    raise UserError(f"adaptation.mode is {mode!r}; choose among {', '.join(MODES)}.")
+  if num_examples < 1 or steps < 0 or not learning_rate >= 0:
+    raise UserError(
+      f"adaptation.num_examples is {num_examples}, steps {steps} and learning_rate "
+      f"{learning_rate}; the first must be positive, the others not negative."
+    )
+
+
+def _check_group_size(group_size: int, batch_size: int, num_examples: int) -> None:
+  if group_size < 1 or batch_size % group_size or num_examples % group_size:
+    raise UserError(
+      f"adaptation.group_size is {group_size}; it must divide batch_size, {batch_size}, and the "
+      f"number of examples, {num_examples}."
+    )
 
 
 def _adapt(

@@ -1,5 +1,6 @@
 """A linear classifier on frozen features, trained at many learning rates at once."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -104,28 +105,16 @@ class Evaluator:
     held = evenly_spaced(len(images), held_out)
     rest = np.setdiff1d(np.arange(len(images)), held)
     self._num_views, self._num_fit = num_views, len(rest)
-    fit = sources.Subset(images, rest)
-    once = lambda examples: lambda: pipeline.eval_batches(examples, **options)
-    self._batches = {"fit": once(fit), "held": once(sources.Subset(images, held))}
-    self._batches["val"] = once(source)
+    fit, held = (sources.Subset(images, positions) for positions in (rest, held))
+    once = lambda examples: functools.partial(pipeline.eval_batches, examples, **options)
+    self._batches = {"fit": once(fit), "held": once(held), "val": once(source)}
     if num_views:
-      self._batches["fit"] = lambda: pipeline.train_batches(
-        fit,
-        **options,
-        augment="supervised",
-        augment_options={"min_scale": min_scale, **_NO_JITTER},
-        seed=seed,
-        start_step=0,
-      )
+      views = {"augment": "supervised", "augment_options": {"min_scale": min_scale, **_NO_JITTER}}
+      order = {"seed": seed, "start_step": 0}
+      train_batches = functools.partial(pipeline.train_batches, fit, **options, **views, **order)
+      self._batches["fit"] = train_batches
     self._baselines: dict[str, dict[str, float]] = {}
-
-    @jax.jit
-    def features(variables, batch):
-      batch = add_segments(batch, count_on_device(superpixels))
-      image = normalize(batch["image"])
-      return model.apply(variables, image, batch.get("segments"), train=False).features
-
-    self._features = features
+    self._features = jax.jit(functools.partial(_features, model, count_on_device(superpixels)))
 
   def run(self, variables: Any) -> Iterator[tuple[str, float]]:
     """Trains and scores the heads; those of the baselines the first time only.
@@ -192,6 +181,12 @@ class Evaluator:
       if endless and count == wanted:
         batches.close()
     return np.concatenate(embeddings), np.concatenate(labels)
+
+
+def _features(model: Any, on_device: int, variables: Any, batch: Mapping[str, Any]) -> jax.Array:
+  batch = add_segments(batch, on_device)
+  image = normalize(batch["image"])
+  return model.apply(variables, image, batch.get("segments"), train=False).features
 
 
 def evenly_spaced(count: int, share: float) -> Int[np.ndarray, " m"]:

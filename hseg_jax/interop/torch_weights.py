@@ -4,6 +4,8 @@ Everything here is read from the table in `key_table.py`. A state dict is a mapp
 published names to numpy arrays; nothing in this file needs torch.
 """
 
+import functools
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,7 +64,8 @@ def _expected_shapes(model: Model, table: list[Entry]) -> dict[str, tuple[int, .
   return expected
 
 
-def shapes_of_model(model: Model) -> dict[str, tuple[int, ...]]:
+@functools.lru_cache(maxsize=32)  # tracing a large model takes seconds
+def shapes_of_model(model: Model) -> Mapping[str, tuple[int, ...]]:
   """'/'-joined path -> shape of every variable of the model; computes nothing."""
   height, width = model.image_size
   image = jax.ShapeDtypeStruct((1, height, width, 3), np.float32)
@@ -72,7 +75,7 @@ def shapes_of_model(model: Model) -> dict[str, tuple[int, ...]]:
   variables = jax.eval_shape(init, key, image, segments)
   leaves = jax.tree_util.tree_leaves_with_path(variables)
   name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
-  return {name(path): leaf.shape for path, leaf in leaves}
+  return types.MappingProxyType({name(path): leaf.shape for path, leaf in leaves})
 
 
 def find_misfit(shapes: Mapping[str, tuple[int, ...]], model: Model) -> str | None:
