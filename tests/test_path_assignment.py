@@ -13,6 +13,7 @@ import hseg_jax
 from hseg_jax.hierarchy import Hierarchy
 from hseg_jax.models import path_assignment as paths
 from hseg_jax.models import region_graph as graphs
+from hseg_jax.models.sampling import farthest_point_sampling
 
 FORMS = list(itertools.product(graphs.PATHS, paths.SEEDS))
 
@@ -93,6 +94,14 @@ def test_tokens_go_to_the_nearest_seed(distance):
     np.testing.assert_allclose(to_seeds.min(1), to_seeds[np.arange(mask[i].sum()), own[i][mask[i]]])
     others = np.arange(7) != own[i][mask[i]][:, None]
     np.testing.assert_allclose(logits[i][mask[i]][others], -5 * to_seeds[others], rtol=1e-5)
+
+
+def test_seeds_of_regions_are_as_unlike_as_sampled_points():
+  # Medoids would be as close to each other as regions allow; those cost recognition.
+  features, mask, labels, image = inputs(1)
+  sampled, _, _, own, _ = assign(("minimax", "regions"), features, mask, labels, image)
+  expected = farthest_point_sampling(*map(jnp.asarray, (features, mask)), 7, jnp.asarray(own))
+  np.testing.assert_array_equal(sampled, expected)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ import pytest
 from hseg_jax.models.sampling import farthest_node_sampling, farthest_point_sampling
 
 
-def brute_force(tokens, mask, num_samples):
+def brute_force(tokens, mask, num_samples, groups=None):
   tokens = tokens.astype(np.float64)
+  groups = np.arange(len(mask)) if groups is None else groups
   valid = np.flatnonzero(mask)
   picks, chosen = [], [tokens[valid].mean(0)]
   while len(picks) < num_samples:
-    left = [i for i in valid if i not in picks]
+    left = [i for i in valid if groups[i] not in [groups[j] for j in picks if j >= 0]]
     if not left:
       picks.append(-1)
       continue
@@ -32,6 +33,17 @@ def test_equals_brute_force(offset):
   picks = farthest_point_sampling(jnp.asarray(tokens), jnp.asarray(mask), 12)
   expected = [brute_force(t, m, 12) for t, m in zip(tokens, mask, strict=True)]
   np.testing.assert_array_equal(picks, expected)
+
+
+def test_groups_are_picked_from_once():
+  rng = np.random.default_rng(4)
+  tokens = rng.normal(size=(4, 30, 8)).astype(np.float32)
+  mask = rng.random((4, 30)) < 0.7
+  groups = np.where(mask, rng.integers(0, 9, (4, 30)), -1)
+  picks = farthest_point_sampling(*map(jnp.asarray, (tokens, mask)), 10, jnp.asarray(groups))
+  expected = [brute_force(t, m, 10, g) for t, m, g in zip(tokens, mask, groups, strict=True)]
+  np.testing.assert_array_equal(picks, expected)
+  assert (np.asarray(picks)[:, 9] == -1).all()
 
 
 def test_surplus_samples_are_marked():

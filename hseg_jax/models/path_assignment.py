@@ -114,8 +114,9 @@ class PathAssignment(nn.Module):
     num_clusters: k.
     distance: one of `region_graph.PATHS`.
     seeds: "features" samples farthest points as published, "graph" farthest nodes along the graph;
-      "regions" merges touching tokens by average linkage until k regions are left, and takes the
-      token of each that is most like the region's mean.
+      "regions" merges touching tokens by average linkage until k regions are left, and samples
+      farthest points of which no two are of one region: as unlike each other as those published, so
+      that weights trained with either meet the tokens they know.
     color: whether colours count.
   """
 
@@ -152,22 +153,22 @@ class PathAssignment(nn.Module):
     weights = jnp.where(jnp.eye(mask.shape[1], dtype=bool)[None], 0, lengths)
 
     edges = region_graph.minimax_edges(weights) if self.distance == "minimax" else None
-    groups = None
     if self.seeds == "regions":
       groups = region_graph.average_linkage(weights, graph.borders, mask, self.num_clusters)
-      sampled = medoids(features, groups, self.num_clusters)
-    elif self.seeds == "graph":
-      sampled = farthest_node_sampling(self._all_pairs(weights, edges), mask, self.num_clusters)
+      sampled = farthest_point_sampling(tokens, mask, self.num_clusters, groups)
     else:
-      sampled = farthest_point_sampling(tokens, mask, self.num_clusters)
-    if groups is None:
+      if self.seeds == "graph":
+        sampled = farthest_node_sampling(self._all_pairs(weights, edges), mask, self.num_clusters)
+      else:
+        sampled = farthest_point_sampling(tokens, mask, self.num_clusters)
       groups = self._nearest(weights, sampled)
+    of_seed = jnp.take_along_axis(groups, jnp.maximum(sampled, 0), axis=1)
+    own = (groups[..., None] == of_seed[:, None]) & (sampled >= 0)[:, None]
     pairs = mask[..., None] & (sampled >= 0)[:, None]
     distances = jnp.where(pairs, self._to_seeds(weights, edges, sampled), 0)
     logits = -self._learned("scale", _SCALE) * distances
     highest = jnp.where(pairs, logits, -jnp.inf).max(-1, keepdims=True)
     lift = jax.lax.stop_gradient(jnp.where(pairs, highest + _MARGIN - logits, 0))
-    own = groups[..., None] == jnp.arange(self.num_clusters)[None, None]
     return sampled, logits + jnp.where(own, lift, 0), lengths
 
   def _learned(self, name: str, value: float) -> Float[Array, ""]:
@@ -190,20 +191,9 @@ class PathAssignment(nn.Module):
     return jnp.swapaxes(region_graph.path_lengths(weights, starts, self.distance), 1, 2)
 
   def _nearest(self, weights, sampled):
-    """The cluster whose seed each token's path comes from."""
+    """The seed that each token's path comes from."""
     nodes = jnp.arange(weights.shape[-1])[None, None]
     starts = (nodes == sampled[..., None]).any(1, keepdims=True)
     before = region_graph.path_trees(weights, starts, self.distance)
     root, _ = region_graph.follow(before, jnp.zeros(before.shape), self.distance)
-    return (root[:, 0, :, None] == sampled[:, None]).argmax(-1)
-
-
-def medoids(
-  features: Float[Array, "b n d"], groups: Int[Array, "b n"], num_groups: int
-) -> Int[Array, "b k"]:
-  """The member of each group that is most like the mean of all; -1 for a group without members."""
-  member = jax.nn.one_hot(groups, num_groups)
-  sums = jnp.einsum("bnk,bnd->bkd", member, features, precision=HIGHEST)
-  likeness = jnp.einsum("bnd,bkd->bnk", features, sums, precision=HIGHEST)
-  best = jnp.where(member > 0, likeness, -jnp.inf).argmax(1).astype(jnp.int32)
-  return jnp.where(member.any(1), best, -1)
+    return root[:, 0]

@@ -6,7 +6,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 def farthest_point_sampling(
-  tokens: Float[Array, "b n d"], mask: Bool[Array, "b n"], num_samples: int
+  tokens: Float[Array, "b n d"],
+  mask: Bool[Array, "b n"],
+  num_samples: int,
+  groups: Int[Array, "b n"] | None = None,
 ) -> Int[Array, "b k"]:
   """Picks `num_samples` tokens, each as far as possible from the mean and from those picked before.
 
@@ -17,9 +20,11 @@ def farthest_point_sampling(
     tokens: float32 features.
     mask: True for valid tokens.
     num_samples: how many to pick; may exceed the number of valid tokens.
+    groups: of which each may be picked from once: a pick takes all tokens of its group out.
 
   Returns:
-    int32 indices in [0, n), distinct within an image; -1 beyond the number of valid tokens.
+    int32 indices in [0, n), distinct within an image; -1 beyond the number of valid tokens, or of
+    their groups.
 
   Source: section 3.2 of the paper; `cast_models/graph_pool.py` of the reference.
   NOTE(reference): sampled in float64 there, in float32 from centred tokens here; picks can differ
@@ -32,19 +37,21 @@ def farthest_point_sampling(
   centred = (tokens - mean) * weights
   gram = jnp.einsum("bnd,bmd->bnm", centred, centred, precision=jax.lax.Precision.HIGHEST)
   norms = (centred**2).sum(-1)
+  if groups is None:
+    groups = jnp.broadcast_to(jnp.arange(mask.shape[1])[None], mask.shape)
 
   def pick(distance, _):
+    is_left = ~(distance < 0).all(1)
     index = jnp.argmax(distance, axis=1).astype(jnp.int32)
     to_index = jnp.take_along_axis(gram, index[:, None, None], axis=1)[:, 0]
     norm = jnp.take_along_axis(norms, index[:, None], axis=1)
     # Rounding may take a distance below zero; only tokens that are out may lie there.
     closest = jnp.minimum(distance, jnp.maximum(norms + norm - 2 * to_index, 0))
-    out = (distance < 0) | (jnp.arange(mask.shape[1])[None] == index[:, None])
-    return jnp.where(out, -1.0, closest), index
+    out = (distance < 0) | (groups == jnp.take_along_axis(groups, index[:, None], axis=1))
+    return jnp.where(out, -1.0, closest), jnp.where(is_left, index, -1)
 
   _, picks = jax.lax.scan(pick, jnp.where(mask, norms, -1.0), length=num_samples)
-  enough = jnp.arange(num_samples)[None] < mask.sum(1)[:, None]
-  return jnp.where(enough, picks.T, -1)
+  return picks.T
 
 
 def farthest_node_sampling(
