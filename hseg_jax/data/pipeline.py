@@ -162,7 +162,8 @@ class _Batches(Iterator[Batch]):
   def __init__(self, dataset: grain.MapDataset, num_workers: int):
     # grain's own default would keep 500 batches in memory.
     batches = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
-    if num_workers > 0:
+    self._has_workers = num_workers > 0
+    if self._has_workers:
       # Workers are sent the values of grain's flags, which exist before a notebook parses any.
       if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
@@ -180,6 +181,8 @@ class _Batches(Iterator[Batch]):
     except BaseException:
       self.close()
       raise
+    if not self._has_workers:
+      return batch
     # Workers hand over shared memory; a copy frees it at once, whoever keeps the batch.
     return {key: np.array(value) for key, value in batch.items()}
 
