@@ -64,7 +64,7 @@ def test_while_loop_is_refused_only_with_a_product():
 
 @pytest.mark.parametrize(
   ("name", "giga"),
-  [("vit_conv_small", 4.60), ("cast_small", 3.14), ("vit_conv_base", 17.70), ("cast_base", 12.21)],
+  [("vit_conv_small", 4.60), ("cast_small", 3.07), ("vit_conv_base", 17.70), ("cast_base", 11.89)],
 )
 def test_published_variants(name, giga):
   assert model_macs(name, 224) / 1e9 == pytest.approx(giga, rel=0.01)

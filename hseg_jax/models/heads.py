@@ -50,7 +50,7 @@ class Projector(nn.Module):
       width = self.out_dim if last else self.hidden_dim
       layer = dense(x.shape[-1], width, "torch", name=f"fc_{i}", dtype=self.dtype, use_bias=False)
       norm = batch_norm(name=f"norm_{i}", dtype="float32", affine=not last)
-      x = norm(layer(x), mask=rows)
+      x = norm(layer(x), not train, mask=rows)
       x = x if last else nn.relu(x)
     return x
 

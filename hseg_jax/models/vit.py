@@ -80,11 +80,12 @@ class Attention(nn.Module):
     if mask is not None:
       bias = jnp.where(mask[:, None, None], bias, NEVER)
       some = mask.any(-1).astype(self.dtype)[:, None, None, None]
-    weights = some * attention_weights(query, key, bias)
-    self.sow("intermediates", "weights", weights)
+    weights = lambda: some * attention_weights(query, key, bias)
+    if self.is_mutable_collection("intermediates"):
+      self.sow("intermediates", "weights", weights())
     drop = lambda x: nn.Dropout(self.dropout, deterministic=not train)(x)
     if train and self.dropout:
-      attended = drop(weights).astype(value.dtype) @ value
+      attended = drop(weights()).astype(value.dtype) @ value
     else:
       attended = dot_product_attention(query, key, some * value, bias)
     attended = jnp.swapaxes(attended, 1, 2)
