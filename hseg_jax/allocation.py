@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 # Parameters of mallopt in glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+_NEVER = -1  # as a threshold: no number is too large
 
 
 def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
@@ -31,7 +32,7 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
   if any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in environment):
     return False
   mallopt = ctypes.CDLL(None).mallopt
-  settings = ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1))
+  settings = ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, _NEVER))
   return all([mallopt(parameter, value) == 1 for parameter, value in settings])
 
 
