@@ -113,7 +113,9 @@ def _check_variables(variables: Variables, model: Any) -> None:
 def _compare_classes(trained: Sequence[str], experiment: experiments.Experiment) -> None:
   """Warns where a classifier was trained on classes of other names, or in another order."""
   names = experiment.settings["class_names"]
-  if not experiment.model.num_classes or len(trained) != len(names):
+  model = experiment.model
+  is_classifier = model.num_classes and getattr(model, "head_kind", "linear") != "projector"
+  if not is_classifier or len(trained) != len(names):
     return  # an encoder, data without classes, or weights without names
   for i, (theirs, ours) in enumerate(zip(trained, names, strict=True)):
     if theirs != ours:

@@ -1,5 +1,6 @@
 """The loop: what a run leaves, exact resume, the right start, and stops with one clear sentence."""
 
+import dataclasses
 import json
 import shutil
 import types
@@ -157,6 +158,9 @@ def test_classes_of_other_names_are_warned_of(weights, tmp_path, caplog):
   info = json.loads((renamed / "model.json").read_text())
   e = experiment.setup(config.to_dict())
   evaluate._compare_classes(info["class_names"], e)
+  assert caplog.text == ""
+  projector = e.model.clone(head_kind="projector")  # of which no output is a class
+  evaluate._compare_classes(info["class_names"][::-1], dataclasses.replace(e, model=projector))
   assert caplog.text == ""
   ours, info["class_names"][2] = info["class_names"][2], "unicorn"
   (renamed / "model.json").write_text(json.dumps(info))
