@@ -37,6 +37,7 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def _may_have_accelerators() -> bool:
-  """Whether jax has a plugin for any, known without starting it."""
-  plugins = importlib.metadata.entry_points(group="jax_plugins")
-  return bool(plugins) or importlib.util.find_spec("libtpu") is not None
+  """Whether jax has a plugin for any, which it finds in several ways; known without starting it."""
+  if importlib.metadata.entry_points(group="jax_plugins"):
+    return True
+  return any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))

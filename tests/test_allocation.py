@@ -68,9 +68,10 @@ def test_other_libraries_are_left_alone(mallopt, monkeypatch):
   assert not allocation.keep_freed_memory({}) and not mallopt
 
 
-def test_accelerators_are_known_by_their_plugins(monkeypatch):
+@pytest.mark.parametrize("package", ["jax_plugins", "libtpu"])
+def test_accelerators_are_known_by_their_plugins(package, monkeypatch):
   monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: ["cuda"])
   assert allocation._may_have_accelerators()
   monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [])
-  monkeypatch.setattr(allocation.importlib.util, "find_spec", lambda name: name == "libtpu")
+  monkeypatch.setattr(allocation.importlib.util, "find_spec", lambda name: name == package)
   assert allocation._may_have_accelerators()
