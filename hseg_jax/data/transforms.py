@@ -171,9 +171,9 @@ def on_canvas(image: Image, *, canvas_size: int) -> tuple[Square, Int32[np.ndarr
   height, width = image.shape[:2]
   canvas = np.empty((canvas_size, canvas_size, 3), np.uint8)
   canvas[:height, :width] = image
-  canvas[height:] = canvas[:height, width:] = (
-    0  # once, for these bytes are what a host's time goes to
-  )
+  # Each byte is written once, for that is what a host's time goes to.
+  canvas[height:] = 0
+  canvas[:height, width:] = 0
   return canvas, np.array([height, width], np.int32)
 
 

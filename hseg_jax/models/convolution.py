@@ -1,4 +1,4 @@
-"""The stem's convolution, whose filter gradient is fast on CPUs as well."""
+"""The stem's convolution, whose gradients are fast on CPUs as well."""
 
 import functools
 import itertools
