@@ -158,7 +158,7 @@ def test_a_model_is_described_by_its_size_and_cost():
   variables = jax.eval_shape(lambda: model.init(key, image, segments, train=False))
   assert experiment.describe_model(e, variables) == {
     "parameters": "2.53 M",
-    "multiply-adds per image": "105 M",
+    "multiply-adds per image": "102 M",
   }
 
 

@@ -211,7 +211,7 @@ class Cast(nn.Module):
       table = resize_bicubic(table, height, width)
     labels = shrink_labels(segments, height, width)
     features, mask = segment_mean(grid.astype(jnp.float32), labels, self.num_segments)
-    tables = jnp.broadcast_to(table, (len(labels), *table.shape))
+    tables = jnp.broadcast_to(table, (labels.shape[0], *table.shape))
     return features, segment_mean(tables, labels, self.num_segments)[0], mask
 
   def read_out(
