@@ -17,9 +17,9 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
 
   XLA allocates the temporaries of a program anew in every call, hundreds of megabytes for a
   training step; glibc gets such blocks from the system and gives them back, and the system clears
-  every page each time. That is an eighth of a step of CAST-S on two cores. Memory is then one heap,
-  as large as it ever was, which threads share; so nothing changes where an accelerator can be used
-  and the host's many threads allocate, or where the environment has settings of glibc's own
+  every page each time. That is up to an eighth of a step of CAST-S on two cores. Memory is then one
+  heap, as large as it ever was, which threads share; so nothing changes where an accelerator can be
+  used and the host's many threads allocate, or where the environment has settings of glibc's own
   (`GLIBC_TUNABLES`, `MALLOC_*`).
 
   Call it before threads start.

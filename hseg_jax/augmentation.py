@@ -109,10 +109,10 @@ def supervised(
   *,
   image_size: int,
   min_scale: float = 0.08,
-  brightness: float = 0.2,
-  contrast: float = 0.2,
-  saturation: float = 0.2,
-  hue: float = 0.05,
+  brightness: float = transforms.SUPERVISED_JITTER["brightness"],
+  contrast: float = transforms.SUPERVISED_JITTER["contrast"],
+  saturation: float = transforms.SUPERVISED_JITTER["saturation"],
+  hue: float = transforms.SUPERVISED_JITTER["hue"],
 ) -> dict[str, Image]:
   """The recipe `transforms.supervised`; see there.
 

@@ -20,6 +20,8 @@ REFERENCE_SIZE = 224  # the image size for which the reference states its blur, 
 CROP_TRIES = 10  # before a crop falls back to the centre
 CROP_RATIO = (3 / 4, 4 / 3)
 
+SUPERVISED_JITTER = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.05}
+
 # MoCo v3's recipe: probabilities, those of blur and solarisation for each view, and strengths.
 MOCO_JITTER_RATE, MOCO_GREY_RATE = 0.8, 0.2
 MOCO_VIEWS = ({"blur": 1.0, "solarization": 0.0}, {"blur": 0.1, "solarization": 0.2})
@@ -33,10 +35,10 @@ def supervised(
   *,
   image_size: int,
   min_scale: float = 0.08,
-  brightness: float = 0.2,
-  contrast: float = 0.2,
-  saturation: float = 0.2,
-  hue: float = 0.05,
+  brightness: float = SUPERVISED_JITTER["brightness"],
+  contrast: float = SUPERVISED_JITTER["contrast"],
+  saturation: float = SUPERVISED_JITTER["saturation"],
+  hue: float = SUPERVISED_JITTER["hue"],
 ) -> Square:
   """A plain recipe for supervised training: crop, flip and a modest colour jitter.
 
