@@ -286,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # tensorflow greets at length
   compilations.keep()
   if argv is None:  # the process is this command's alone
-    allocation.keep_freed_memory()
+    allocation.adapt()
   _log_plainly()
   try:
     _run(sys.argv[1:] if argv is None else argv)

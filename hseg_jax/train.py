@@ -15,7 +15,7 @@ from hseg_jax.errors import UserError
 from hseg_jax.experiment import Experiment
 from hseg_jax.interop import exported
 from hseg_jax.models import may_lack
-from hseg_jax.training import checkpoint, sharding
+from hseg_jax.training import checkpoint, optim, sharding
 from hseg_jax.training import state as states
 from hseg_jax.training import workdir as workdirs
 from hseg_jax.training.recorder import Recorder, print_once
@@ -64,7 +64,7 @@ def make_train_step(
     new_state = new_state.replace(
       step=state.step + 1, params=params, opt_state=opt_state, ema=average
     )
-    norms = {"grad_norm": optax.tree.norm(grads), "param_norm": optax.tree.norm(params)}
+    norms = {"grad_norm": optim.global_norm(grads), "param_norm": optim.global_norm(params)}
     return new_state, {"loss": loss, **norms, **metrics}
 
   return jax.jit(train_step, donate_argnums=0, out_shardings=placement)

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -10,11 +11,11 @@ import pytest
 from hseg_jax import allocation
 
 # Frees and allocates 256 MB ten times, then 3 GB without use; prints how many pages the system had
-# to make, and how much of the large block it got back.
+# to make, how much of the large block it got back, and how many KB are in huge pages.
 _PROGRAM = """
 import ctypes, resource, sys
 from hseg_jax import allocation
-assert allocation.keep_freed_memory({})
+assert allocation.adapt({})
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
@@ -27,7 +28,8 @@ pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 block = libc.malloc(3 * 2**30)
 end = libc.sbrk(0)
 libc.free(block)
-print(pages, end - libc.sbrk(0))
+huge = [line.split()[1] for line in open("/proc/self/smaps_rollup") if "AnonHugePages" in line]
+print(pages, end - libc.sbrk(0), *huge)
 """
 
 
@@ -42,6 +44,7 @@ def mallopt(monkeypatch):
   monkeypatch.setattr(allocation.ctypes, "CDLL", lambda name: Library)
   monkeypatch.setattr(allocation.platform, "libc_ver", lambda: ("glibc", "2.36"))
   monkeypatch.setattr(allocation, "_may_have_accelerators", lambda: False)
+  monkeypatch.setattr(allocation, "_wish_for_huge_pages", lambda: None)
   return calls
 
 
@@ -52,20 +55,23 @@ def test_freed_memory_is_used_again():
   out = subprocess.run(
     [sys.executable, "-c", _PROGRAM], env=environment, check=True, capture_output=True, text=True
   ).stdout
-  pages, given_back = map(int, out.split())
+  pages, given_back, huge = map(int, out.split())
   assert pages < 2 * 2**28 / os.sysconf("SC_PAGE_SIZE")
   assert given_back == 0
+  switch = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+  if switch.exists() and "[never]" not in switch.read_text():
+    assert huge > 0
 
 
 @pytest.mark.parametrize("name", ["GLIBC_TUNABLES", "MALLOC_ARENA_MAX"])
 def test_what_was_decided_stays(mallopt, name):
-  assert not allocation.keep_freed_memory({name: "1"}) and not mallopt
-  assert allocation.keep_freed_memory({}) and len(mallopt) == 3
+  assert not allocation.adapt({name: "1"}) and not mallopt
+  assert allocation.adapt({}) and len(mallopt) == 3
 
 
 def test_other_libraries_are_left_alone(mallopt, monkeypatch):
   monkeypatch.setattr(allocation.platform, "libc_ver", lambda: ("", ""))
-  assert not allocation.keep_freed_memory({}) and not mallopt
+  assert not allocation.adapt({}) and not mallopt
 
 
 @pytest.mark.parametrize("package", ["jax_plugins", "libtpu"])

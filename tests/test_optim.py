@@ -136,3 +136,27 @@ def test_unknown_names_are_refused():
     first_update("adam", like(1.0))
   with pytest.raises(UserError, match="'none'"):
     first_update("sgd", like(1.0), decay="none")
+
+
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+def test_packed_vectors_are_updated_like_leaves_of_their_own(name):
+  keys = jax.random.split(jax.random.key(0), len(jax.tree.leaves(PARAMS)))
+  keys = jax.tree.unflatten(jax.tree.structure(PARAMS), keys)
+  grads = jax.tree.map(lambda leaf, key: jax.random.normal(key, leaf.shape), PARAMS, keys)
+  mask = lambda params: optim.decay_mask(params, "no_1d")
+  plain = optim.OPTIMIZERS[name](lambda step: 0.1, 0.5, mask, 0.9, 0.999)
+  wanted, _ = plain.update(grads, plain.init(PARAMS), PARAMS)
+  found = first_update(name, grads)
+  found["pool"] = wanted["pool"]  # frozen here
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, wanted)
+
+
+def test_vectors_are_packed_and_unpacked():
+  tree = {"a": jnp.arange(3.0), "b": {"c": jnp.ones((2, 2)), "d": jnp.float32(7)}}
+  packed = optim.pack_vectors(tree)
+  np.testing.assert_array_equal(packed["vectors"], [0, 1, 2, 7])
+  assert len(jax.tree.leaves(packed)) == 2
+  jax.tree.map(np.testing.assert_array_equal, optim.unpack_vectors(packed, tree), tree)
+  np.testing.assert_allclose(optim.global_norm(tree), np.sqrt(0 + 1 + 4 + 49 + 4))
+  matrix = {"c": tree["b"]["c"]}
+  assert optim.unpack_vectors(optim.pack_vectors(matrix), matrix)["c"] is matrix["c"]
