@@ -19,8 +19,9 @@ def adapt(environment: Mapping[str, str] = os.environ) -> bool:
   XLA allocates the temporaries of a program anew in every call, hundreds of megabytes for a
   training step; glibc gets such blocks from the system and gives them back, and the system clears
   every page each time. Kept, they are cleared once; in pages of 2 MB instead of 4 KB that is quick,
-  and processors find them sooner. Memory is then one heap, as large as it ever was, which threads
-  share; so nothing changes where an accelerator can be used and the host's many threads allocate,
+  and processors find them sooner. Memory is then two heaps, as large as they ever were, which
+  threads share (one would be enough for programs, but the compiler's threads would wait for each
+  other); so nothing changes where an accelerator can be used and the host's many threads allocate,
   or where the environment has settings of glibc's own (`GLIBC_TUNABLES`, `MALLOC_*`).
 
   Call it before threads start.
@@ -33,7 +34,7 @@ def adapt(environment: Mapping[str, str] = os.environ) -> bool:
   if any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in environment):
     return False
   mallopt = ctypes.CDLL(None).mallopt
-  settings = ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, _NEVER))
+  settings = ((_ARENA_MAX, 2), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, _NEVER))
   kept = all([mallopt(parameter, value) == 1 for parameter, value in settings])
   if kept:
     _wish_for_huge_pages()
