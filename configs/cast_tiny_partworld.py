@@ -1,4 +1,4 @@
-"""CAST-tiny on PartWorld, supervised: the quickstart.
+"""CAST-tiny on PartWorld, supervised, with the published pooling.
 
   hseg train --config configs/cast_tiny_partworld.py --workdir runs/cast_tiny_partworld
 

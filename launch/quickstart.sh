@@ -11,7 +11,7 @@ prepare_environment
 cd "$ROOT"
 
 workdir=runs/quickstart
-hseg train --config configs/cast_tiny_partworld.py --workdir "$workdir" "$@"
+hseg train --config configs/cast_tiny_partworld_graph.py --workdir "$workdir" "$@"
 if [ -f "$workdir/report.html" ]; then
   echo "Report: $ROOT/$workdir/report.html"
 fi

@@ -170,7 +170,7 @@ def test_quickstart_trains_in_the_checkout_and_says_where_the_report_is(checkout
   assert result.returncode == 0, result.stderr
   assert result.stdout.splitlines()[-1] == f"Report: {report}"
   assert checkout.calls()[-1] == (
-    f"hseg in {checkout.root}: <train> <--config> <configs/cast_tiny_partworld.py> "
+    f"hseg in {checkout.root}: <train> <--config> <configs/cast_tiny_partworld_graph.py> "
     "<--workdir> <runs/quickstart> <--config.seed=1>"
   )
 

@@ -220,9 +220,12 @@ def average_linkage(
   def join(sums, borders, count):
     def step(state, _):
       means, sums, borders, union, count = state
-      pair = means.argmin()
-      first, second = jnp.divmod(pair, num_nodes)  # the table is symmetric: first < second
-      go = (count > num_groups) & jnp.isfinite(means.ravel()[pair])
+      # Row by row, as CPUs find the place of the lowest value in a whole table but slowly. The
+      # table is symmetric, so first < second.
+      lowest = means.min(-1)
+      first = lowest.argmin()
+      second = means[first].argmin()
+      go = (count > num_groups) & jnp.isfinite(lowest[first])
       others = (nodes != first) & (nodes != second)
 
       def put(table, new, gone):
