@@ -27,7 +27,8 @@ def make(augment="supervised", **options):
 
 def batch_of(count):
   """One photograph so many times, each with a seed of its own."""
-  canvas, size = transforms.on_canvas(photo(36, 40), canvas_size=CANVAS)
+  canvas = np.empty((CANVAS, CANVAS, 3), np.uint8)
+  size = np.array(transforms.on_canvas(photo(36, 40), canvas), np.int32)
   repeat = lambda x: np.repeat(x[None], count, axis=0)
   seed = np.random.default_rng(0).integers(0, 1 << 32, (count, 2), np.uint32)
   label = np.arange(count, dtype=np.int32)

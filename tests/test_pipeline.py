@@ -168,7 +168,14 @@ def test_canvases_are_decoded_images_with_seeds(tree):
     "label": (np.int32, (4,)),
   }
   plain = train(source, 6, superpixels=NONE, augment="none")
+  source_images = [source[i]["image"] for i in pipeline.order(11, 1, range(24))]
+  for i, image in enumerate(source_images):
+    canvas, size = batches[i // 4]["canvas"][i % 4], batches[i // 4]["size"][i % 4]
+    if max(image.shape) <= 40:
+      np.testing.assert_array_equal(canvas[: size[0], : size[1]], image)
+    assert size.max() == 40 and not canvas[size[0] :].any()
   np.testing.assert_array_equal(batches[0]["label"], plain[0]["label"])
+  assert_equal(train(source, 5, **options, num_workers=2, start_step=1), batches[1:])
   assert len({seed.tobytes() for batch in batches for seed in batch["seed"]}) == 24
   assert_equal(train(source, 2, **options, augment="moco", start_step=4), batches[4:])
   hosts = [train(source, 6, **options, host_index=i, host_count=2) for i in range(2)]
@@ -255,11 +262,11 @@ def test_unreadable_images_are_replaced_and_reported_by_workers(damaged, capfd):
   assert_equal(taken, train(load(damaged, max_bad_images=3), 8, **options))
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_too_many_unreadable_images_reach_the_caller(damaged, num_workers):
+@pytest.mark.parametrize(("num_workers", "canvas_size"), [(0, None), (2, None), (0, 40), (2, 40)])
+def test_too_many_unreadable_images_reach_the_caller(damaged, num_workers, canvas_size):
   with pytest.raises(UserError, match="3 images cannot be read, more than data.max_bad_images=2"):
     options = {"superpixels": NONE, "augment": "none", "num_workers": num_workers}
-    train(load(damaged, max_bad_images=2), 8, **options)
+    train(load(damaged, max_bad_images=2), 8, **options, canvas_size=canvas_size)
 
 
 def test_exhausted_and_closed_iterators_stay_empty(tree):

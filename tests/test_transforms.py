@@ -217,19 +217,21 @@ def test_a_line_of_pixels_is_cut_before_it_is_magnified(shape, monkeypatch):
   assert transforms.evaluation_mask(image[:, :, 0], image_size=32).shape == (32, 32)
 
 
-def test_what_fits_a_canvas_keeps_its_pixels():
-  canvas, size = transforms.on_canvas(photo(30, 40), canvas_size=40)
-  assert canvas.shape == (40, 40, 3) and canvas.dtype == np.uint8 and size.tolist() == [30, 40]
-  np.testing.assert_array_equal(canvas[:30], photo(30, 40))
-  assert not canvas[30:].any()
+@pytest.mark.parametrize("shape", [(30, 40), (40, 30), (40, 40)])
+def test_what_fits_a_canvas_keeps_its_pixels(shape):
+  canvas = np.full((40, 40, 3), 255, np.uint8)
+  assert transforms.on_canvas(photo(*shape), canvas) == shape
+  height, width = shape
+  np.testing.assert_array_equal(canvas[:height, :width], photo(*shape))
+  assert not canvas[height:].any() and not canvas[:, width:].any()
 
 
 @pytest.mark.parametrize(
   ("shape", "expected"), [((60, 44), (40, 29)), ((100, 150), (27, 40)), ((1, 500), (1, 40))]
 )
 def test_what_does_not_fit_a_canvas_is_shrunk(shape, expected):
-  canvas, size = transforms.on_canvas(photo(*shape), canvas_size=40)
-  assert tuple(size) == expected
+  canvas = np.full((40, 40, 3), 255, np.uint8)
+  assert transforms.on_canvas(photo(*shape), canvas) == expected
   wanted = transforms.resize(photo(*shape), *expected).astype(int)
   height, width = expected
   assert np.abs(canvas[:height, :width] - wanted).mean() < 9  # other filters, and it has noise

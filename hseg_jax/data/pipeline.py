@@ -77,15 +77,22 @@ def train_batches(
       hosts cannot share; while iterating, on too many unreadable images.
   """
   host_batch = _host_batch(batch_size, host_count)
-  dataset = (
-    grain.MapDataset.source(source)
-    .seed(seed)
-    .shuffle()
-    .repeat()
-    .random_map(_augmentation(augment, image_size, augment_options or {}, canvas_size))
-    .map(functools.partial(_add_segments, segment=segmenter(superpixels)))
-    .batch(host_batch, drop_remainder=True)
-  )
+  augmentation = _augmentation(augment, image_size, augment_options or {})  # checked in any case
+  segment = segmenter(superpixels)
+  if canvas_size is None:
+    dataset = (
+      _endless(source, seed)
+      .random_map(augmentation)
+      .map(functools.partial(_add_segments, segment=segment))
+      .batch(host_batch, drop_remainder=True)
+    )
+  else:
+    dataset = (
+      _endless(range(len(source)), seed)
+      .random_map(_to_be_augmented)
+      .batch(host_batch, drop_remainder=True)
+      .map(functools.partial(_on_canvases, source=source, canvas_size=canvas_size))
+    )
   return _Batches(dataset[start_step * host_count + host_index :: host_count], num_workers)
 
 
@@ -139,8 +146,13 @@ def order(num_examples: int, seed: int, positions: Sequence[int]) -> list[int]:
     seed: as `train_batches` takes it.
     positions: from 0 on, beyond the first pass as well.
   """
-  dataset = grain.MapDataset.source(range(num_examples)).seed(seed).shuffle().repeat()
+  dataset = _endless(range(num_examples), seed)
   return [int(dataset[position]) for position in positions]
+
+
+def _endless(source: Examples | Sequence[int], seed: int) -> grain.MapDataset:
+  """Shuffled anew in every pass; of an example's number and of the example itself alike."""
+  return grain.MapDataset.source(source).seed(seed).shuffle().repeat()
 
 
 def _host_batch(batch_size: int, host_count: int) -> int:
@@ -219,14 +231,15 @@ def check_options(
   Raises:
     UserError: as `train_batches` does, or if the superpixels do not suit the image size.
   """
-  _augmentation(augment, image_size, augment_options, canvas_size)
+  del canvas_size  # suits any image
+  _augmentation(augment, image_size, augment_options)
   segment = segmenter(superpixels)
   if segment is not None:
     segment(np.zeros((image_size, image_size, 3), np.uint8))
 
 
 def _augmentation(
-  name: str, image_size: int, options: Mapping[str, Any], canvas_size: int | None
+  name: str, image_size: int, options: Mapping[str, Any]
 ) -> Callable[[Example, np.random.Generator], Example]:
   """The function of example and generator that makes the images and label of a training example."""
   functions = {
@@ -245,8 +258,6 @@ def _augmentation(
         f'The augmentation "{name}" has no option "{option}"; '
         f"its options are: {', '.join(accepted) or 'none'}."
       )
-  if canvas_size is not None:
-    return functools.partial(_to_be_augmented, canvas_size=canvas_size)
   return functools.partial(
     make, transform=functools.partial(transform, image_size=image_size, **options)
   )
@@ -266,10 +277,20 @@ def _two_views(example: Example, rng: np.random.Generator, *, transform) -> Exam
   return {"image_1": image_1, "image_2": image_2, "label": np.int32(example["label"])}
 
 
-def _to_be_augmented(example: Example, rng: np.random.Generator, *, canvas_size: int) -> Example:
-  canvas, size = transforms.on_canvas(example["image"], canvas_size=canvas_size)
-  seed = rng.integers(0, 1 << 32, 2, np.uint32)
-  return {"canvas": canvas, "size": size, "seed": seed, "label": np.int32(example["label"])}
+def _to_be_augmented(index: int, rng: np.random.Generator) -> Example:
+  return {"index": index, "seed": rng.integers(0, 1 << 32, 2, np.uint32)}
+
+
+def _on_canvases(chosen: Batch, *, source: Examples, canvas_size: int) -> Batch:
+  """Decodes a batch, each image straight into its place: copies are what a host's time goes to."""
+  count = len(chosen["index"])
+  canvas = np.empty((count, canvas_size, canvas_size, 3), np.uint8)
+  size, label = np.empty((count, 2), np.int32), np.empty(count, np.int32)
+  for i, index in enumerate(chosen["index"]):
+    example = source[int(index)]
+    size[i] = transforms.on_canvas(example["image"], canvas[i])
+    label[i] = example["label"]
+  return {"canvas": canvas, "size": size, "seed": chosen["seed"], "label": label}
 
 
 def _evaluation_example(example: Example, *, image_size: int, keep: Sequence[str]) -> Example:

@@ -10,7 +10,7 @@ import math
 
 import cv2
 import numpy as np
-from jaxtyping import Int32, Shaped, UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import Image as PillowImage
 
 Image = UInt8[np.ndarray, "h w 3"]
@@ -148,20 +148,20 @@ def _scaled_size(shape: tuple[int, int], short: int) -> tuple[int, int]:
   return max(int(short * height / width), short), short
 
 
-def on_canvas(image: Image, *, canvas_size: int) -> tuple[Square, Int32[np.ndarray, "2"]]:
-  """Lays an image into the upper left corner of a black square, shrunk if it is larger.
+def on_canvas(image: Image, canvas: Square) -> tuple[int, int]:
+  """Lays an image into the upper left corner of a square, shrunk if it is larger.
 
   Images of one shape for an accelerator that augments them: what is no longer than the canvas
   keeps its pixels, of the rest crops are cut from a smaller version.
 
   Args:
     image: RGB of any size.
-    canvas_size: side of the square in pixels.
+    canvas: written to; what is beside the image becomes black.
 
   Returns:
-    The square, and rows and columns of the image in it.
+    Rows and columns of the image on the canvas.
   """
-  longest = max(image.shape[:2])
+  canvas_size, longest = len(canvas), max(image.shape[:2])
   if longest > canvas_size:
     height, width = (max(round(side * canvas_size / longest), 1) for side in image.shape[:2])
     # Whole blocks, then what is left of the factor: `resize` would cost as much as decoding.
@@ -171,12 +171,11 @@ def on_canvas(image: Image, *, canvas_size: int) -> tuple[Square, Int32[np.ndarr
       image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
     image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
   height, width = image.shape[:2]
-  canvas = np.empty((canvas_size, canvas_size, 3), np.uint8)
   canvas[:height, :width] = image
   # Each byte is written once, for that is what a host's time goes to.
   canvas[height:] = 0
   canvas[:height, width:] = 0
-  return canvas, np.array([height, width], np.int32)
+  return height, width
 
 
 def random_resized_crop(
