@@ -102,7 +102,9 @@ def _data() -> ConfigDict:
   # images are shrunk to it. 512 for 224, which holds most photographs of ImageNet as they are.
   c.canvas_size = c.get_ref("image_size") * 16 // 7
   c.min_scale = 0.08  # smallest share of an image that a random crop covers
-  c.num_workers = 1  # processes that prepare batches; 0: a thread of the main one
+  # Processes that prepare batches; 0: a thread of the main one. Threads of it where hosts only
+  # decode, when batches are large and nearly all of the work is done outside Python.
+  c.num_workers = 1
   # Unreadable images that are replaced before the run gives up; one that goes on counts anew.
   c.max_bad_images = 10
   return c

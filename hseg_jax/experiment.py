@@ -18,6 +18,7 @@ import optax
 
 from hseg_jax import augmentation, create_model, macs
 from hseg_jax.data import pipeline, sources
+from hseg_jax.data.segmenters import HOST_SUPERPIXELS
 from hseg_jax.errors import UserError
 from hseg_jax.objectives import contrastive, supervised
 from hseg_jax.preprocessing import count_on_device
@@ -240,7 +241,7 @@ def example_batch(settings: Settings) -> dict[str, jax.ShapeDtypeStruct]:
   batch = {"label": jax.ShapeDtypeStruct((b,), np.int32)}
   for view in views:
     batch[f"image{view}"] = jax.ShapeDtypeStruct((b, size, size, 3), np.uint8)
-    if settings["superpixels"]["method"] in pipeline.HOST_SUPERPIXELS:
+    if settings["superpixels"]["method"] in HOST_SUPERPIXELS:
       batch[f"segments{view}"] = jax.ShapeDtypeStruct((b, size, size), np.int32)
   return batch
 

@@ -1,7 +1,9 @@
 """The pipeline: batches are a function of the step, whatever the number of hosts and workers."""
 
+import multiprocessing
 import subprocess
 import sys
+import threading
 import zlib
 
 import numpy as np
@@ -260,6 +262,17 @@ def test_unreadable_images_are_replaced_and_reported_by_workers(damaged, capfd):
   warned = [line for line in capfd.readouterr().err.splitlines() if "takes its place" in line]
   assert len(warned) == 3 and all("train/class_0/0" in line for line in warned)
   assert_equal(taken, train(load(damaged, max_bad_images=3), 8, **options))
+
+
+def test_canvases_cross_no_processes(tree):
+  options = {"superpixels": NONE, "augment": "supervised", "canvas_size": 40, "num_workers": 2}
+  options |= {"batch_size": 4, "image_size": 32, "seed": 1, "start_step": 0}
+  batches = pipeline.train_batches(load(tree), **options)
+  next(batches)
+  names = [thread.name for thread in threading.enumerate()]
+  assert not multiprocessing.active_children()
+  assert sum(name.startswith("grain-prefetch") for name in names) >= 2
+  batches.close()
 
 
 @pytest.mark.parametrize(("num_workers", "canvas_size"), [(0, None), (2, None), (0, 40), (2, 40)])

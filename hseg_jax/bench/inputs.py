@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from hseg_jax import model_input
-from hseg_jax.data import partworld, pipeline
+from hseg_jax.data import partworld
+from hseg_jax.data.segmenters import segmenter
 from hseg_jax.errors import UserError
 
 NUM_CLASSES = 1000  # of the models that are measured
@@ -111,6 +112,6 @@ def cut(inputs: Inputs, superpixels: Mapping[str, Any]) -> Inputs:
   Raises:
     UserError: the images are too small for so many superpixels.
   """
-  segment = pipeline.segmenter(superpixels)
+  segment = segmenter(superpixels)
   segments = None if segment is None else np.stack([segment(image) for image in inputs.image])
   return inputs._replace(segments=segments)

@@ -16,17 +16,15 @@ import cv2
 import grain
 import numpy as np
 from absl import flags
-from jaxtyping import Int32, UInt8
 
 from hseg_jax.data import transforms
+from hseg_jax.data.segmenters import segmenter
 from hseg_jax.data.sources import Example, Examples, Padded
 from hseg_jax.errors import UserError
-from hseg_jax.superpixels import grid, seeds
 
 Batch = dict[str, np.ndarray]
 
 MASKS = ("object", "parts", "semantic")
-HOST_SUPERPIXELS = ("seeds", "grid")  # methods whose superpixels are in the batches
 
 
 def train_batches(
@@ -58,7 +56,9 @@ def train_batches(
       `num_segments`, and for SEEDS `bins` and `iterations`.
     seed: of order and augmentations.
     start_step: the step of the first batch.
-    num_workers: worker processes; 0 prepares batches in a thread of this process.
+    num_workers: worker processes; 0 prepares batches in a thread of this process. With a canvas
+      they are threads of it: decoding leaves Python to the others, and handing a canvas from one
+      process to another took longer than decoding it.
     host_index: which host this is.
     host_count: how many hosts there are.
     augment_options: further keyword arguments of the augmentation, such as `min_scale`.
@@ -93,7 +93,8 @@ def train_batches(
       .batch(host_batch, drop_remainder=True)
       .map(functools.partial(_on_canvases, source=source, canvas_size=canvas_size))
     )
-  return _Batches(dataset[start_step * host_count + host_index :: host_count], num_workers)
+  dataset = dataset[start_step * host_count + host_index :: host_count]
+  return _Batches(dataset, num_workers, in_threads=canvas_size is not None)
 
 
 def eval_batches(
@@ -165,16 +166,18 @@ def _host_batch(batch_size: int, host_count: int) -> int:
 
 
 class _Batches(Iterator[Batch]):
-  """Batches in order, prepared ahead by a thread, of this process or of each worker process.
+  """Batches in order, prepared ahead by threads of this process or one of each worker process.
 
   Ends the workers when it is exhausted, closed or forgotten, and at exit before the interpreter
   comes apart under them.
   """
 
-  def __init__(self, dataset: grain.MapDataset, num_workers: int):
+  def __init__(self, dataset: grain.MapDataset, num_workers: int, *, in_threads: bool = False):
+    threads = max(num_workers, 1) if in_threads else 1
     # grain's own default would keep 500 batches in memory.
-    batches = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
-    self._has_workers = num_workers > 0
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    batches = dataset.to_iter_dataset(options)
+    self._has_workers = num_workers > 0 and not in_threads
     if self._has_workers:
       # Workers are sent the values of grain's flags, which exist before a notebook parses any.
       if not flags.FLAGS.is_parsed():
@@ -308,27 +311,6 @@ def _evaluation_example(example: Example, *, image_size: int, keep: Sequence[str
     else:
       result[key] = np.int32(example[key])
   return result
-
-
-def segmenter(
-  superpixels: Mapping[str, Any],
-) -> Callable[[UInt8[np.ndarray, "h w 3"]], Int32[np.ndarray, "h w"]] | None:
-  """The function that cuts an image into superpixels; None where the host does not."""
-  method = superpixels["method"]
-  if method in ("device", "none"):
-    return None
-  if method == "grid":
-    return functools.partial(grid.segment, num_segments=superpixels["num_segments"])
-  if method == "seeds":
-    return functools.partial(
-      seeds.segment,
-      num_segments=superpixels["num_segments"],
-      bins=superpixels["bins"],
-      iterations=superpixels["iterations"],
-    )
-  raise UserError(
-    f'Unknown superpixels.method "{method}"; choose "seeds", "grid", "device" or "none".'
-  )
 
 
 def _add_segments(example: Example, *, segment) -> Example:
