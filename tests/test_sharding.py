@@ -18,6 +18,7 @@ from hseg_jax.errors import UserError
 from hseg_jax.training import checkpoint, sharding
 
 TESTS = pathlib.Path(__file__).parent
+_FOUR = "--xla_force_host_platform_device_count=4"
 
 
 def test_the_mesh_has_one_automatic_axis_over_all_devices():
@@ -42,6 +43,25 @@ def test_a_batch_that_the_devices_cannot_share_is_refused():
   sharding.check_batch_size(8, sharding.make_mesh())
   with pytest.raises(UserError, match="batch_size 6 cannot be shared by 4 devices"):
     sharding.check_batch_size(6, sharding.make_mesh())
+
+
+@pytest.mark.parametrize(
+  ("batch_size", "environment", "devices"),
+  [(6, {}, 2), (3, {}, 1), (6, {"JAX_NUM_CPU_DEVICES": "3"}, 3), (6, {"XLA_FLAGS": _FOUR}, 4)],
+)
+def test_cores_become_devices_unless_told_otherwise(batch_size, environment, devices):
+  program = (
+    "import os; os.sched_getaffinity = lambda pid: {0, 1}\n"
+    "import jax; from hseg_jax.training import sharding\n"
+    f"sharding.make_cores_devices({batch_size}); print(jax.device_count())\n"
+    f"sharding.make_cores_devices(1); print(jax.device_count())"
+  )
+  inherited = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+  command = [sys.executable, "-c", program]
+  found = subprocess.run(
+    command, env=inherited | environment, check=True, capture_output=True, text=True
+  ).stdout
+  assert found.split() == [str(devices)] * 2
 
 
 def calls(monkeypatch, error):

@@ -29,6 +29,8 @@ def measure(
 ) -> list[dict[str, Any]]:
   """Times calls of every model, one after the other, round after round, on all devices.
 
+  For inference every CPU core is one, see `sharding.make_cores_devices`.
+
   The records are those of `programs.describe`, and `times_as_fast`: for each other model the
   median over pairs of calls of its time over this one's.
 
@@ -59,6 +61,8 @@ def measure(
   images = draw(size or SIZE, batch or BATCH) if inputs is None else load(inputs)
   if task.superpixels == "given" and images.segments is None:
     task = dataclasses.replace(task, superpixels="seeds")
+  if task.what == "infer":
+    sharding.make_cores_devices(images.batch)
   mesh = sharding.make_mesh()
   theirs = {name: peer.build(name, task, images) for name in peers}  # first, as it compiles nothing
   built = {name: programs.build(name, task, images, mesh) for name in models} | theirs

@@ -4,6 +4,8 @@ Training is data parallel: batches are cut along the mesh's one axis, everything
 replicated. Code is written for the global batch and the compiler cuts it.
 """
 
+import contextlib
+import math
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -13,6 +15,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from hseg_jax.errors import UserError
+from hseg_jax.processes import count_cores
 
 AXIS = "data"
 _A_YEAR = 365 * 24 * 3600
@@ -29,6 +32,20 @@ def _from_environment(name: str) -> int | None:
   if value is not None and not value.isdecimal():
     raise UserError(f"The environment variable {name} is {value!r}; it must be a number.")
   return None if value is None else int(value)
+
+
+def make_cores_devices(batch_size: int) -> None:
+  """Makes each CPU core a device, as far as a batch divides evenly; for inference, where nothing
+  waits for the others. Programs on one device leave cores idle in what XLA does on one.
+
+  Comes before anything that starts a backend; after that nothing changes, nor where the user has
+  said how many there are (`JAX_NUM_CPU_DEVICES`, or `XLA_FLAGS`).
+  """
+  flag = "xla_force_host_platform_device_count"
+  if flag in os.environ.get("XLA_FLAGS", "") or jax.config.jax_num_cpu_devices > 0:
+    return
+  with contextlib.suppress(RuntimeError):
+    jax.config.update("jax_num_cpu_devices", math.gcd(batch_size, count_cores()))
 
 
 def initialize_distributed() -> None:
