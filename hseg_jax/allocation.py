@@ -18,11 +18,11 @@ def adapt(environment: Mapping[str, str] = os.environ) -> bool:
 
   XLA allocates the temporaries of a program anew in every call, hundreds of megabytes for a
   training step; glibc gets such blocks from the system and gives them back, and the system clears
-  every page each time. Kept, they are cleared once; in pages of 2 MB instead of 4 KB that is quick,
-  and processors find them sooner. Memory is then two heaps, as large as they ever were, which
-  threads share (one would be enough for programs, but the compiler's threads would wait for each
-  other); so nothing changes where an accelerator can be used and the host's many threads allocate,
-  or where the environment has settings of glibc's own (`GLIBC_TUNABLES`, `MALLOC_*`).
+  every page each time. Kept, they are cleared once; in pages of 2 MB instead of 4 KB that is quick.
+  Memory is then two heaps, as large as they ever were, which threads share (one would be enough for
+  programs, but the compiler's threads would wait for each other); so nothing changes where an
+  accelerator can be used and the host's many threads allocate, or where the environment has
+  settings of glibc's own (`GLIBC_TUNABLES`, `MALLOC_*`).
 
   Call it before threads start.
 
