@@ -10,6 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Float
 
+from hseg_jax import inference
 from hseg_jax.baselines import methods
 from hseg_jax.data import pipeline, sources
 from hseg_jax.errors import UserError
@@ -60,7 +61,9 @@ class ModelHierarchies:
     """
     self._model, self._image_size, self._to_global = model, image_size, to_global
     self._num_regions, self._seed = tuple(num_regions), seed
-    self._forward = jax.jit(lambda variables, batch: forward(model, variables, batch, attention))
+    self._forward = inference.jit(
+      lambda variables, batch: forward(model, variables, batch, attention)
+    )
     # Always a jitted copy of the batch, so that hosts get back superpixels along with it.
     self._add_segments = jax.jit(lambda batch: add_segments(batch, count_on_device(superpixels)))
     self._batches = lambda: pipeline.eval_batches(

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from hseg_jax import create_model, images
+from hseg_jax import create_model, images, inference
 from hseg_jax.baselines import methods, token_hierarchy
 from hseg_jax.errors import UserError
 from hseg_jax.hierarchy import Hierarchy
@@ -101,7 +101,7 @@ class Segmenter:
     self.prepare = Preparation(self.size, model.stride, superpixels, room)
     self.model = model
     self.variables = jax.device_put(dict(variables))
-    self._forward = jax.jit(functools.partial(read, model))
+    self._forward = inference.jit(functools.partial(read, model))
     self._room = room if room and model.assignment == "path" else 0
     self._compiled = collections.defaultdict(set)  # working size -> batch sizes
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hseg_jax import create_model, macs
+from hseg_jax import create_model, inference, macs
 from hseg_jax import experiment as experiments
 from hseg_jax.bench import peaks
 from hseg_jax.bench.inputs import NUM_CLASSES, SEEDS, Inputs, cut
@@ -160,7 +160,7 @@ def _settings(name: str, task: Task, inputs: Inputs) -> Settings:
 
 
 def _inference(settings: Settings, model: Any, inputs: Inputs, mesh: jax.sharding.Mesh) -> Program:
-  @jax.jit
+  @inference.jit
   def infer(variables, batch):
     batch = add_segments(batch, count_on_device(settings["superpixels"]))
     image = normalize(batch["image"])

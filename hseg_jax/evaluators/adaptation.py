@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from hseg_jax import model_hierarchies
+from hseg_jax import inference, model_hierarchies
 from hseg_jax.adaptation import Adapter, State
 from hseg_jax.data import corruptions, pipeline, sources
 from hseg_jax.errors import UserError
@@ -101,7 +101,7 @@ class Evaluator:
     )
     # Always a jitted copy of the batch, so that hosts get back superpixels along with it.
     self._add_segments = jax.jit(lambda batch: add_segments(batch, count_on_device(superpixels)))
-    self._predict = jax.jit(functools.partial(model_hierarchies.forward, model))
+    self._predict = inference.jit(functools.partial(model_hierarchies.forward, model))
     self._adapt = jax.jit(functools.partial(_adapt, self._adapter, mode == "online"))
 
   def run(self, variables: Any) -> Iterator[tuple[str, float]]:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from hseg_jax import metrics
+from hseg_jax import inference, metrics
 from hseg_jax.data import pipeline
 from hseg_jax.errors import UserError
 from hseg_jax.preprocessing import add_segments, count_on_device, normalize
@@ -60,7 +60,7 @@ class Evaluator:
       host_count=jax.process_count(),
     )
 
-    @jax.jit
+    @inference.jit
     def count(variables, batch):
       batch = add_segments(batch, count_on_device(superpixels))
       out = model.apply(variables, normalize(batch["image"]), batch.get("segments"), train=False)

@@ -8,6 +8,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Float, Int, Shaped, UInt8
 
+from hseg_jax import inference
 from hseg_jax.data import pipeline, sources
 from hseg_jax.errors import UserError
 from hseg_jax.preprocessing import add_segments, count_on_device, normalize
@@ -124,7 +125,7 @@ class Evaluator:
     self._sources = bank_source, source
     self._baselines: dict[str, float] = {}
 
-    @jax.jit
+    @inference.jit
     def features(variables, batch):
       batch = add_segments(batch, count_on_device(superpixels))
       image = normalize(batch["image"])

@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Int
 
-from hseg_jax import linear_heads
+from hseg_jax import inference, linear_heads
 from hseg_jax.data import pipeline, sources
 from hseg_jax.errors import UserError
 from hseg_jax.evaluators import knn
@@ -114,7 +114,8 @@ class Evaluator:
       train_batches = functools.partial(pipeline.train_batches, fit, **options, **views, **order)
       self._batches["fit"] = train_batches
     self._baselines: dict[str, dict[str, float]] = {}
-    self._features = jax.jit(functools.partial(_features, model, count_on_device(superpixels)))
+    features = functools.partial(_features, model, count_on_device(superpixels))
+    self._features = inference.jit(features)
 
   def run(self, variables: Any) -> Iterator[tuple[str, float]]:
     """Trains and scores the heads; those of the baselines the first time only.

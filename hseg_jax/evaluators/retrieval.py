@@ -11,6 +11,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Float, Int, Integer, Shaped
 
+from hseg_jax import inference
 from hseg_jax.baselines import kmeans, methods
 from hseg_jax.data.masks import IGNORE
 from hseg_jax.errors import UserError
@@ -109,7 +110,7 @@ class Evaluator:
     room = max(model.num_segments, 1)
     self._prepare = Preparation(image_size, model.stride, options, room)
     self._cut = jax.jit(lambda image: device.segment(image, count_on_device(options)))
-    self._forward = jax.jit(
+    self._forward = inference.jit(
       lambda variables, image, segments: forward(model, variables, image, segments)
     )
 

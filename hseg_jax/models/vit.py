@@ -28,6 +28,17 @@ def layer_norm(*, name: str | None, dtype: str, epsilon: float = 1e-6) -> nn.Lay
   return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, dtype=dtype, name=name)
 
 
+def split_heads(qkv: Float[Array, "b n e"], num_heads: int) -> list[Float[Array, "b k n d"]]:
+  """Queries, keys and values of each head, from what one linear layer made side by side.
+
+  Heads come first, as the products of attention want them. Each third is turned for itself: of one
+  array of all three XLA would turn the gradient twice.
+  """
+  thirds = jnp.split(qkv, 3, axis=-1)
+  shape = *qkv.shape[:2], num_heads, qkv.shape[-1] // (3 * num_heads)
+  return [jnp.swapaxes(third.reshape(shape), 1, 2) for third in thirds]
+
+
 class Attention(nn.Module):
   """Multi-head self-attention.
 
@@ -68,11 +79,8 @@ class Attention(nn.Module):
       `[b, heads, n, n]`, are sown as "weights" for whoever makes "intermediates" mutable.
     """
     batch, tokens, _ = x.shape
-    head_dim = self.dim // self.num_heads
     project = dense(self.dim, 3 * self.dim, self.scheme, name="qkv", dtype=self.dtype, num_groups=3)
-    qkv = project(x).reshape(batch, tokens, 3, self.num_heads, head_dim)
-    # Heads first, in one go: on CPUs the products then need no further copies.
-    query, key, value = jnp.transpose(qkv, (2, 0, 3, 1, 4))
+    query, key, value = split_heads(project(x), self.num_heads)
     bias = jnp.zeros((batch, 1, 1, tokens))
     if sizes is not None:
       bias += jnp.log(jnp.maximum(sizes, 1e-9))[:, None, None]
