@@ -80,7 +80,8 @@ def _model() -> ConfigDict:
   c.assignment = placeholder(str)  # "cosine" (as published) or "path": along borders
   c.path_distance = placeholder(str)  # "minimax" or "shortest"
   c.path_seeds = placeholder(str)  # "regions", "graph" or "features" (as published)
-  c.path_color = placeholder(bool)  # whether colours count in a path's length
+  c.path_color = placeholder(bool)  # whether mean colours count in a path's length
+  c.path_contrast = placeholder(bool)  # whether the contrast across borders does
   return c
 
 
@@ -130,7 +131,7 @@ def as_vit(config: ConfigDict, name: str) -> None:
   config.model.name = name
   config.model.train_last_pool = config.model.pool_dropout = None
   config.model.assignment = config.model.path_distance = None
-  config.model.path_seeds = config.model.path_color = None
+  config.model.path_seeds = config.model.path_color = config.model.path_contrast = None
   config.superpixels.method = "none"
 
 

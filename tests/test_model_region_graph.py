@@ -173,6 +173,23 @@ def test_borders_are_counted():
   np.testing.assert_array_equal(graphs.border_lengths(jnp.asarray(labels), 7), expected)
 
 
+def test_contrasts_are_summed_along_borders():
+  rng = np.random.default_rng(0)
+  labels = rng.integers(-1, 4, (2, 5, 6))  # -1 and 3 belong to no segment
+  image = rng.normal(size=(2, 5, 6, 3)).astype(np.float32)
+  expected = np.zeros((2, 3, 3))
+  for i, row, column in np.ndindex(labels.shape):
+    for below, right in ((1, 0), (0, 1)):
+      if row + below < 5 and column + right < 6:
+        pair = [labels[i, row, column], labels[i, row + below, column + right]]
+        if pair[0] != pair[1] and all(0 <= one < 3 for one in pair):
+          step = np.linalg.norm(image[i, row, column] - image[i, row + below, column + right])
+          expected[i][tuple(pair)] += step
+          expected[i][tuple(pair[::-1])] += step
+  found = graphs.border_contrasts(jnp.asarray(labels), jnp.asarray(image), 3)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_merged_borders_are_those_of_the_merged_map():
   labels = np.random.default_rng(1).integers(0, 9, (2, 8, 8))
   groups = np.array([[0, 1, 2, 3, 0, 1, 2, 3, -1], [3, 3, 3, 0, 0, 0, 1, 1, 1]])

@@ -49,7 +49,7 @@ def inputs(seed=0, levels=None, lost=0.1):
 
 @functools.cache
 def compiled(distance, seeds, num_clusters=7):
-  module = paths.PathAssignment(num_clusters, distance, seeds, True)
+  module = paths.PathAssignment(num_clusters, distance, seeds, True, True)
 
   def apply(params, features, mask, labels, image):
     graph = paths.make_graph(labels, image, mask)
@@ -115,7 +115,7 @@ def test_gradients_reach_features_and_parameters(form):
     logits = compiled(*form)(params, features, mask, labels, image)[1]
     return (jax.nn.softmax(logits) * factors * mask[..., None]).sum()
 
-  params = {"scale": jnp.float32(0), "color": jnp.float32(0)}
+  params = dict.fromkeys(("scale", "color", "contrast"), jnp.float32(0))
   of_params, of_features = jax.grad(loss, argnums=(0, 1))(params, features)
   assert np.isfinite(of_features).all() and not np.asarray(of_features)[~mask].any()
   assert (np.abs(of_features).sum(-1) > 0)[mask].mean() > 0.5
@@ -124,11 +124,11 @@ def test_gradients_reach_features_and_parameters(form):
 
 def test_parameters_that_are_not_there_have_the_value_they_start_from():
   features, mask, labels, image = inputs(3)
-  start = {"scale": jnp.float32(0), "color": jnp.float32(0)}
+  start = dict.fromkeys(("scale", "color", "contrast"), jnp.float32(0))
   run = lambda params: compiled("minimax", "regions")(params, features, mask, labels, image)[1]
   np.testing.assert_array_equal(run({}), run(start))
-  assert np.abs(run({**start, "scale": jnp.float32(1)}) - run(start)).max() > 1e-2
-  assert np.abs(run({**start, "color": jnp.float32(1)}) - run(start)).max() > 1e-2
+  for name in start:
+    assert np.abs(run({**start, name: jnp.float32(1)}) - run(start)).max() > 1e-2
 
 
 @pytest.mark.parametrize("seeds", paths.SEEDS)
@@ -158,6 +158,26 @@ def test_borders_may_come_from_a_finer_map():
   graph = paths.make_graph(labels, image, mask, finer)
   np.testing.assert_array_equal(graph.borders, finer)
   np.testing.assert_array_equal(graph.sizes, [[1, 2, 1]])
+
+
+def test_contrast_is_that_of_the_border_and_not_of_the_segments():
+  # The first two shade into each other; the third keeps a distance.
+  labels = jnp.array([[[0, 0, 1, 1, 2]]])
+  image = jnp.array([[[0.0, 3, 4, 7, 12]]])[..., None]
+  graph = paths.make_graph(labels, image, jnp.ones((1, 3), bool))
+  np.testing.assert_allclose(graph.contrasts[0], [[0, 1, 0], [1, 0, 5], [0, 5, 0]])
+  pooled = paths.pool_graph(graph, jnp.array([[0, 1, 0]]), 2)
+  np.testing.assert_allclose(pooled.contrasts[0], [[0, 6], [6, 0]])
+  np.testing.assert_allclose(pooled.borders[0], [[0, 2], [2, 0]])
+
+
+def test_where_no_border_is_seen_mean_colours_tell_the_contrast():
+  labels = jnp.array([[[0, -1, 1, 2]]])
+  image = jnp.array([[[0.0, 9, 3, 5]]])[..., None]
+  finer = jnp.asarray([[[0, 0, 0], [0, 0, 4], [0, 4, 0]]], jnp.float32)
+  graph = paths.make_graph(labels, image, jnp.ones((1, 3), bool), finer)
+  np.testing.assert_allclose(graph.borders[0], [[0, 1, 0], [1, 0, 4], [0, 4, 0]])
+  np.testing.assert_allclose(graph.contrasts[0], [[0, 3, 0], [3, 0, 8], [0, 8, 0]])
 
 
 FIELDS = dict(
@@ -197,4 +217,4 @@ def test_a_model_trained_without_paths_takes_them():
       pieces = [ndimage.label(found == region)[1] for region in range(hierarchy.sizes[level])]
       assert pieces == [1] * len(pieces)
   trained = jax.eval_shape(lambda: along.init(jax.random.key(0), image, labels, train=False))
-  assert set(trained["params"]["pool_0"]["path"]) == {"scale", "color"}
+  assert set(trained["params"]["pool_0"]["path"]) == {"scale", "color", "contrast"}

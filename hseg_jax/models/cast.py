@@ -61,7 +61,8 @@ class Cast(nn.Module):
       some to train, and can be put upon weights that were trained without it.
     path_distance: "minimax" or "shortest", see `path_assignment.PathAssignment`.
     path_seeds: "features" (as published), "graph" or "regions", see there.
-    path_color: whether colours count in it.
+    path_color: whether the distance of mean colours counts in it.
+    path_contrast: whether the contrast across borders does.
     head_kind: "linear", or "projector" as in contrastive learning.
     head_hidden_dim: width inside a projector or classifier.
     dtype: of the computation; parameters, sampling, cosines and means are float32.
@@ -90,6 +91,7 @@ class Cast(nn.Module):
   path_distance: str = "minimax"
   path_seeds: str = "regions"
   path_color: bool = True
+  path_contrast: bool = True
   head_kind: str = "linear"
   head_hidden_dim: int = 4096
   dtype: str = "float32"
@@ -192,6 +194,7 @@ class Cast(nn.Module):
       self.path_distance,
       self.path_seeds,
       self.path_color,
+      self.path_contrast,
       name=name,
     )
 

@@ -93,7 +93,8 @@ class GraphPooling(nn.Module):
     attend_empty: treat invalid tokens as the reference does: they take the place of the mean when
       seeds are sampled, count as valid everywhere else, and keep their values.
     assignment: "cosine" as published, or "path".
-    path_distance, path_seeds, path_color: `distance`, `seeds` and `color` of `PathAssignment`.
+    path_distance, path_seeds, path_color, path_contrast: `distance`, `seeds`, `color` and
+      `contrast` of `PathAssignment`.
 
   Source: section 3.2 of the paper; `cast_models/graph_pool.py` of the reference.
   """
@@ -109,6 +110,7 @@ class GraphPooling(nn.Module):
   path_distance: str = "minimax"
   path_seeds: str = "regions"
   path_color: bool = True
+  path_contrast: bool = True
 
   @nn.compact
   def __call__(
@@ -141,8 +143,14 @@ class GraphPooling(nn.Module):
     highest = jax.lax.Precision.HIGHEST
     lengths = None
     if self.assignment == "path":
-      fields = self.num_clusters, self.path_distance, self.path_seeds, self.path_color
-      path = PathAssignment(*fields, name="path")
+      path = PathAssignment(
+        self.num_clusters,
+        self.path_distance,
+        self.path_seeds,
+        self.path_color,
+        self.path_contrast,
+        name="path",
+      )
       sampled, logits, lengths = path(tokens, features, valid, graph)
     else:
       sampled = farthest_point_sampling(candidates, valid, self.num_clusters)

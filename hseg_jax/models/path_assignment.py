@@ -16,6 +16,7 @@ SEEDS = ("features", "graph", "regions")
 
 _SCALE = 5.0  # of the cosines in the published logits
 _COLOR = 0.3  # of a step of one standard deviation of ImageNet's colours
+_CONTRAST = 0.3  # likewise
 
 # A cluster's own tokens lie above all other logits by so much, which breaks every tie.
 _MARGIN = 1e-3
@@ -26,11 +27,13 @@ class RegionGraph(struct.PyTreeNode):
 
   Attributes:
     borders: length of the border that each two share, in pixels; zero where they do not touch.
+    contrasts: mean contrast across that border, times its length.
     colors: mean colour of each.
     sizes: pixels of each.
   """
 
   borders: Float[Array, "b n n"]
+  contrasts: Float[Array, "b n n"]
   colors: Float[Array, "b n c"]
   sizes: Float[Array, "b n"]
 
@@ -56,14 +59,22 @@ def make_graph(
   num_segments = mask.shape[1]
   rows = nearest_indices(image.shape[1], labels.shape[1])
   columns = nearest_indices(image.shape[2], labels.shape[2])
-  colors, _ = segment_mean(image[:, rows][:, :, columns], labels, num_segments)
+  image = image[:, rows][:, :, columns]
+  colors, _ = segment_mean(image, labels, num_segments)
   ids = labels.reshape(labels.shape[0], -1)
   sizes = segment_sum(jnp.ones(ids.shape, jnp.float32), ids, num_segments)
-  if borders is None:
-    borders = region_graph.border_lengths(labels, num_segments)
+  seen = region_graph.border_lengths(labels, num_segments)
+  contrasts = region_graph.border_contrasts(labels, image, num_segments)
+  # Of borders that only the finer map shows, and of bridges, mean colours tell the contrast.
+  between = pairwise(colors)
+  contrasts = jnp.where(seen > 0, contrasts / jnp.maximum(seen, 1), between)
+  borders = seen if borders is None else borders
   heirs = region_graph.donors(borders, mask)
+  contrasts = region_graph.merge(contrasts * borders, heirs, num_segments)
   borders = region_graph.merge(borders, heirs, num_segments)
-  return RegionGraph(_bridge(borders, pairwise(colors), mask), colors, sizes)
+  bridged = _bridge(borders, between, mask)
+  contrasts = jnp.where(borders > 0, contrasts, between * bridged)
+  return RegionGraph(bridged, contrasts, colors, sizes)
 
 
 def _bridge(
@@ -82,9 +93,8 @@ def _bridge(
 
 
 def pairwise(points: Float[Array, "b n c"]) -> Float[Array, "b n n"]:
-  """Euclidean distances, for few coordinates."""
-  squares = ((points[:, :, None] - points[:, None]) ** 2).sum(-1)
-  return jnp.sqrt(jnp.maximum(squares, 1e-12))
+  """Euclidean distances between each two, for few coordinates."""
+  return region_graph.norm(points[:, :, None] - points[:, None])
 
 
 def pool_graph(graph: RegionGraph, groups: Int[Array, "b n"], num_groups: int) -> RegionGraph:
@@ -93,6 +103,7 @@ def pool_graph(graph: RegionGraph, groups: Int[Array, "b n"], num_groups: int) -
   colors = segment_sum(graph.colors * graph.sizes[..., None], groups, num_groups)
   return RegionGraph(
     region_graph.merge(graph.borders, groups, num_groups),
+    region_graph.merge(graph.contrasts, groups, num_groups),
     colors / jnp.maximum(sizes, 1)[..., None],
     sizes,
   )
@@ -102,10 +113,10 @@ class PathAssignment(nn.Module):
   """Seeds, and how far every token is from each of them along the graph.
 
   An edge is as long as its two segments are unlike: 1 - cosine of their node features and, with
-  `color`, a learned multiple of the distance of their mean colours. Logits are distances times a
-  learned negative scale. The arg-max of each cluster's column is one piece of the graph: tokens go
-  where their path comes from, or with the region that they were merged into, and that cluster's
-  logit is lifted just above all others.
+  `color` and `contrast`, learned multiples of the distance of their mean colours and of the mean
+  contrast across their border. Logits are distances times a learned negative scale. The arg-max of
+  each cluster's column is one piece of the graph: tokens go where their path comes from, or with
+  the region that they were merged into, and that cluster's logit is lifted just above all others.
 
   Parameters that are not there, as in weights trained with another assignment, have the value they
   start from.
@@ -117,13 +128,15 @@ class PathAssignment(nn.Module):
       "regions" merges touching tokens by average linkage until k regions are left, and samples
       farthest points of which no two are of one region: as unlike each other as those published, so
       that weights trained with either meet the tokens they know.
-    color: whether colours count.
+    color: whether the distance of mean colours counts.
+    contrast: whether the image's gradient along the shared border counts.
   """
 
   num_clusters: int
   distance: str
   seeds: str
   color: bool
+  contrast: bool
 
   @nn.compact
   def __call__(
@@ -148,6 +161,9 @@ class PathAssignment(nn.Module):
     weights = jnp.maximum(1 - jnp.einsum("bnd,bmd->bnm", features, features, precision=HIGHEST), 0)
     if self.color:
       weights += self._learned("color", _COLOR) * pairwise(graph.colors)
+    if self.contrast:
+      means = graph.contrasts / jnp.maximum(graph.borders, 1e-9)
+      weights += self._learned("contrast", _CONTRAST) * means
     touch = (graph.borders > 0) & mask[:, None] & mask[:, :, None]
     lengths = jnp.where(touch, weights, jnp.inf)
     weights = jnp.where(jnp.eye(mask.shape[1], dtype=bool)[None], 0, lengths)

@@ -25,15 +25,49 @@ def border_lengths(labels: Int[Array, "b h w"], num_segments: int) -> Float[Arra
   Returns:
     Whole numbers, symmetric, zero on the diagonal.
   """
+  values = [jnp.ones(first.shape, jnp.float32) for first, _ in _neighbours(labels)]
+  return _sum_along_borders(labels, values, num_segments)
+
+
+def border_contrasts(
+  labels: Int[Array, "b h w"], image: Float[Array, "b h w c"], num_segments: int
+) -> Float[Array, "b n n"]:
+  """The image's gradient along the border that each two segments share, summed over its length: how
+  far apart the colours are on either side, as Euclidean distances.
+
+  Args:
+    labels: as for `border_lengths`, which counts the same pairs of pixels.
+    image: of the labels' size.
+    num_segments: n.
+
+  Returns:
+    Sums, symmetric, zero on the diagonal.
+  """
+  values = [norm(first - second) for first, second in _neighbours(image)]
+  return _sum_along_borders(labels, values, num_segments)
+
+
+def norm(vectors: Float[Array, "*n c"]) -> Float[Array, "*n"]:
+  """Euclidean lengths, at least 1e-6, so that gradients stay finite."""
+  return jnp.sqrt(jnp.maximum((vectors**2).sum(-1), 1e-12))
+
+
+def _neighbours(grid):
+  """The pairs of 4-neighbours: those above each other, and those side by side."""
+  return (grid[:, :-1], grid[:, 1:]), (grid[:, :, :-1], grid[:, :, 1:])
+
+
+def _sum_along_borders(labels, values, num_segments):
+  """Sums what pairs of 4-neighbours have over the pairs that two segments share."""
   pairs = []
-  for first, second in ((labels[:, :-1], labels[:, 1:]), (labels[..., :-1], labels[..., 1:])):
+  for first, second in _neighbours(labels):
     low, high = jnp.minimum(first, second), jnp.maximum(first, second)
     crosses = (low >= 0) & (low < high) & (high < num_segments)
-    pairs.append(jnp.where(crosses, low * num_segments + high, -1).reshape(labels.shape[0], -1))
-  pairs = jnp.concatenate(pairs, axis=1)
-  counts = segment_sum(jnp.ones(pairs.shape, jnp.float32), pairs, num_segments**2)
-  counts = counts.reshape(-1, num_segments, num_segments)
-  return counts + jnp.swapaxes(counts, 1, 2)
+    pairs.append(jnp.where(crosses, low * num_segments + high, -1))
+  flat = lambda parts: jnp.concatenate([x.reshape(x.shape[0], -1) for x in parts], axis=1)
+  sums = segment_sum(flat(values), flat(pairs), num_segments**2)
+  sums = sums.reshape(-1, num_segments, num_segments)
+  return sums + jnp.swapaxes(sums, 1, 2)
 
 
 def donors(borders: Float[Array, "b n n"], mask: Bool[Array, "b n"]) -> Int[Array, "b n"]:
