@@ -50,6 +50,4 @@ prepare_environment() {
     fingerprint "$extra" > "$VENV/made_from"
   fi
   export PATH="$VENV/bin:$PATH"
-  # Huge pages for XLA's buffers: training on a CPU spends a fifth of its time on page faults without.
-  export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 }
