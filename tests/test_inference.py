@@ -27,14 +27,29 @@ def test_same_results():
 
 
 def test_cpus_compute_large_products_without_the_library():
-  compiled = inference.jit(jnp.matmul).lower(*draw()).compile()
-  assert "ynn" not in compiled.as_text()
+  if inference._options(jax.default_backend()) is None:
+    pytest.skip("this compiler is left as it is")
+  uses_library = lambda jit: "__ynn_fusion" in jit(jnp.matmul).lower(*draw()).compile().as_text()
+  assert uses_library(jax.jit) and not uses_library(inference.jit)
 
 
 def test_other_backends_have_no_options():
   assert inference._options("gpu") is None
 
 
+def test_the_users_own_choice_stays(monkeypatch):
+  monkeypatch.setenv("XLA_FLAGS", f"--{inference._OPTION}=LIBRARY_FUSION_TYPE_DOT")
+  assert inference._options("cpu") is None
+
+
+def test_it_must_be_the_outermost():
+  applied = inference.jit(jnp.matmul)
+  if inference._options(jax.default_backend()) is None:
+    pytest.skip("this compiler is left as it is")
+  with pytest.raises(ValueError, match="top-level"):
+    jax.jit(applied)(*draw())
+
+
 def test_options_that_the_compiler_lacks_are_left_out(monkeypatch):
-  monkeypatch.setattr(inference, "_CPU_OPTIONS", {"xla_cpu_no_such_option": "1"})
+  monkeypatch.setattr(inference, "_OPTION", "xla_cpu_no_such_option")
   np.testing.assert_allclose(inference.jit(jnp.matmul)(*draw()), jnp.matmul(*draw()), rtol=1e-5)

@@ -52,7 +52,7 @@ def compiled(distance, seeds, num_clusters=7):
   module = paths.PathAssignment(num_clusters, distance, seeds, True, True)
 
   def apply(params, features, mask, labels, image):
-    graph = paths.make_graph(labels, image, mask)
+    graph = paths.make_graph(labels, image, mask, contrast=True)
     sampled, logits, lengths = module.apply({"params": params}, features, features, mask, graph)
     own = jnp.where(mask, logits.argmax(-1), -1)
     pooled = paths.pool_graph(graph, own, num_clusters)
@@ -164,7 +164,7 @@ def test_contrast_is_that_of_the_border_and_not_of_the_segments():
   # The first two shade into each other; the third keeps a distance.
   labels = jnp.array([[[0, 0, 1, 1, 2]]])
   image = jnp.array([[[0.0, 3, 4, 7, 12]]])[..., None]
-  graph = paths.make_graph(labels, image, jnp.ones((1, 3), bool))
+  graph = paths.make_graph(labels, image, jnp.ones((1, 3), bool), contrast=True)
   np.testing.assert_allclose(graph.contrasts[0], [[0, 1, 0], [1, 0, 5], [0, 5, 0]])
   pooled = paths.pool_graph(graph, jnp.array([[0, 1, 0]]), 2)
   np.testing.assert_allclose(pooled.contrasts[0], [[0, 6], [6, 0]])
@@ -175,9 +175,47 @@ def test_where_no_border_is_seen_mean_colours_tell_the_contrast():
   labels = jnp.array([[[0, -1, 1, 2]]])
   image = jnp.array([[[0.0, 9, 3, 5]]])[..., None]
   finer = jnp.asarray([[[0, 0, 0], [0, 0, 4], [0, 4, 0]]], jnp.float32)
-  graph = paths.make_graph(labels, image, jnp.ones((1, 3), bool), finer)
+  graph = paths.make_graph(labels, image, jnp.ones((1, 3), bool), finer, contrast=True)
   np.testing.assert_allclose(graph.borders[0], [[0, 1, 0], [1, 0, 4], [0, 4, 0]])
   np.testing.assert_allclose(graph.contrasts[0], [[0, 3, 0], [3, 0, 8], [0, 8, 0]])
+
+
+def test_segments_without_a_token_leave_their_contrasts_to_a_neighbour():
+  # The second touches the first twice and the third once; it goes with the first.
+  labels = jnp.array([[[0, 1, 2], [0, 1, 1]]])
+  image = jnp.array([[[0.0, 1, 5], [0, 2, 3]]])[..., None]
+  graph = paths.make_graph(labels, image, jnp.array([[True, False, True]]), contrast=True)
+  np.testing.assert_allclose(graph.borders[0], [[0, 0, 2], [0, 0, 0], [2, 0, 0]])
+  np.testing.assert_allclose(graph.contrasts[0], [[0, 0, 6], [0, 0, 0], [6, 0, 0]])
+
+
+def test_segments_without_a_pixel_have_no_colour_that_counts():
+  # The second is a strip between the others that this resolution does not show.
+  finer = jnp.asarray([[[0, 4, 0], [4, 0, 4], [0, 4, 0]]], jnp.float32)
+  labels, image = jnp.array([[[0, 2]]]), jnp.full((1, 1, 2, 3), 7.0)
+  graph = paths.make_graph(labels, image, jnp.array([[True, False, True]]), finer, contrast=True)
+  np.testing.assert_array_equal(graph.borders[0] > 0, np.eye(3)[[2, 1, 0]] * [[1], [0], [1]])
+  assert np.asarray(graph.contrasts).max() < 1e-4
+
+
+def test_lengths_of_edges():
+  # Two borders, two pixels long each; features and colours at will.
+  labels = jnp.array([[[0, 1, 2], [0, 1, 2]]])
+  image = jnp.array([[[0.0, 2, 9], [4, 2, 5]]])[..., None]
+  features = jnp.asarray([[[1, 0], [0.6, 0.8], [0, 1]]], jnp.float32)
+  mask = jnp.ones((1, 3), bool)
+  unlike = np.array([0.4, 0.2])  # 1 - cosine
+  means = np.array([0, 5])  # |2 - 2|, |2 - 7|
+  steps = np.array([2, 5])  # (2 + 2) / 2, (7 + 3) / 2
+  graph = paths.make_graph(labels, image, mask, contrast=True)
+  for color, contrast in itertools.product((False, True), repeat=2):
+    module = paths.PathAssignment(2, "minimax", "regions", color, contrast)
+    (_, _, lengths), variables = module.init_with_output(
+      jax.random.key(0), features, features, mask, graph
+    )
+    expected = unlike + 0.3 * color * means + 0.3 * contrast * steps
+    np.testing.assert_allclose(lengths[0, [0, 1], [1, 2]], expected, atol=1e-5)
+    assert ("color" in variables["params"], "contrast" in variables["params"]) == (color, contrast)
 
 
 FIELDS = dict(
@@ -217,4 +255,4 @@ def test_a_model_trained_without_paths_takes_them():
       pieces = [ndimage.label(found == region)[1] for region in range(hierarchy.sizes[level])]
       assert pieces == [1] * len(pieces)
   trained = jax.eval_shape(lambda: along.init(jax.random.key(0), image, labels, train=False))
-  assert set(trained["params"]["pool_0"]["path"]) == {"scale", "color", "contrast"}
+  assert set(trained["params"]["pool_0"]["path"]) == {"scale", "color"}

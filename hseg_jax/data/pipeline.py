@@ -297,7 +297,10 @@ def _on_canvases(
   count: int,
   canvas_size: int,
 ) -> Batch:
-  """Decodes a batch, each image straight into its place: copies are what a host's time goes to."""
+  """Decodes a host's share of a batch, the `number`-th of all shares in the order of the stream.
+
+  Each image goes straight into its place: copies are what a host's time goes to.
+  """
   canvas = np.empty((count, canvas_size, canvas_size, 3), np.uint8)
   size, label = np.empty((count, 2), np.int32), np.empty(count, np.int32)
   for i in range(count):
@@ -308,7 +311,7 @@ def _on_canvases(
   return {"canvas": canvas, "size": size, "seed": seeds, "label": label}
 
 
-def _example_seeds(seed: int, start: int, count: int) -> UInt32[np.ndarray, "count 2"]:
+def _example_seeds(seed: int, start: int, count: int) -> UInt32[np.ndarray, "b 2"]:
   """Two random words for each position of the stream from `start` on, whatever batch it is in."""
   # Philox counts: position p has its p-th block, four numbers of 64 bits.
   blocks = np.random.Philox(seed).advance(start).random_raw(4 * count).reshape(count, 4)

@@ -62,7 +62,7 @@ class Cast(nn.Module):
     path_distance: "minimax" or "shortest", see `path_assignment.PathAssignment`.
     path_seeds: "features" (as published), "graph" or "regions", see there.
     path_color: whether the distance of mean colours counts in it.
-    path_contrast: whether the contrast across borders does.
+    path_contrast: whether the contrast across borders does, from pixel to pixel of `segments`.
     head_kind: "linear", or "projector" as in contrastive learning.
     head_hidden_dim: width inside a projector or classifier.
     dtype: of the computation; parameters, sampling, cosines and means are float32.
@@ -91,7 +91,7 @@ class Cast(nn.Module):
   path_distance: str = "minimax"
   path_seeds: str = "regions"
   path_color: bool = True
-  path_contrast: bool = True
+  path_contrast: bool = False
   head_kind: str = "linear"
   head_hidden_dim: int = 4096
   dtype: str = "float32"
@@ -148,7 +148,7 @@ class Cast(nn.Module):
 
     graph = None
     if self.assignment == "path":
-      graph = make_graph(segments, image, mask, borders)
+      graph = make_graph(segments, image, mask, borders, self.path_contrast)
     rates = drop_path_rates(self.drop_path, sum(self.depths))
     levels, cls_tokens = [], []
     for i, (depth, num_clusters) in enumerate(zip(self.depths, self.num_clusters, strict=True)):

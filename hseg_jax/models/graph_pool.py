@@ -110,7 +110,7 @@ class GraphPooling(nn.Module):
   path_distance: str = "minimax"
   path_seeds: str = "regions"
   path_color: bool = True
-  path_contrast: bool = True
+  path_contrast: bool = False
 
   @nn.compact
   def __call__(

@@ -27,15 +27,15 @@ class RegionGraph(struct.PyTreeNode):
 
   Attributes:
     borders: length of the border that each two share, in pixels; zero where they do not touch.
-    contrasts: mean contrast across that border, times its length.
     colors: mean colour of each.
     sizes: pixels of each.
+    contrasts: mean contrast across that border, times its length; None where it is not wanted.
   """
 
   borders: Float[Array, "b n n"]
-  contrasts: Float[Array, "b n n"]
   colors: Float[Array, "b n c"]
   sizes: Float[Array, "b n"]
+  contrasts: Float[Array, "b n n"] | None = None
 
 
 def make_graph(
@@ -43,6 +43,7 @@ def make_graph(
   image: Float[Array, "b h w c"],
   mask: Bool[Array, "b n"],
   borders: Float[Array, "b n n"] | None = None,
+  contrast: bool = False,
 ) -> RegionGraph:
   """The graph of a label map, in which paths lead from each valid segment to all others.
 
@@ -55,6 +56,8 @@ def make_graph(
     image: any size; sampled where the labels are.
     mask: True for segments that have a token.
     borders: of the segments, where they are known from a finer label map than this one.
+    contrast: whether to measure contrasts. Across borders that `labels` does not show, bridges and
+      those of a finer map, it is the distance of mean colours.
   """
   num_segments = mask.shape[1]
   rows = nearest_indices(image.shape[1], labels.shape[1])
@@ -64,17 +67,19 @@ def make_graph(
   ids = labels.reshape(labels.shape[0], -1)
   sizes = segment_sum(jnp.ones(ids.shape, jnp.float32), ids, num_segments)
   seen = region_graph.border_lengths(labels, num_segments)
-  contrasts = region_graph.border_contrasts(labels, image, num_segments)
-  # Of borders that only the finer map shows, and of bridges, mean colours tell the contrast.
-  between = pairwise(colors)
-  contrasts = jnp.where(seen > 0, contrasts / jnp.maximum(seen, 1), between)
   borders = seen if borders is None else borders
   heirs = region_graph.donors(borders, mask)
-  contrasts = region_graph.merge(contrasts * borders, heirs, num_segments)
-  borders = region_graph.merge(borders, heirs, num_segments)
-  bridged = _bridge(borders, between, mask)
-  contrasts = jnp.where(borders > 0, contrasts, between * bridged)
-  return RegionGraph(bridged, contrasts, colors, sizes)
+  merged = region_graph.merge(borders, heirs, num_segments)
+  # A segment of a finer map that has no pixel here has no colour of its own.
+  heirs_colors = jnp.take_along_axis(colors, heirs[..., None], axis=1)
+  distances = pairwise(jnp.where((sizes > 0)[..., None], colors, heirs_colors))
+  bridged = _bridge(merged, distances, mask)
+  if not contrast:
+    return RegionGraph(bridged, colors, sizes)
+  sums = region_graph.border_contrasts(labels, image, num_segments)
+  means = jnp.where(seen > 0, sums / jnp.maximum(seen, 1), distances)
+  sums = region_graph.merge(means * borders, heirs, num_segments)
+  return RegionGraph(bridged, colors, sizes, jnp.where(merged > 0, sums, distances * bridged))
 
 
 def _bridge(
@@ -93,19 +98,20 @@ def _bridge(
 
 
 def pairwise(points: Float[Array, "b n c"]) -> Float[Array, "b n n"]:
-  """Euclidean distances between each two, for few coordinates."""
-  return region_graph.norm(points[:, :, None] - points[:, None])
+  """Euclidean distances between each two, at least 1e-6, for few coordinates."""
+  return region_graph.vector_lengths(points[:, :, None] - points[:, None])
 
 
 def pool_graph(graph: RegionGraph, groups: Int[Array, "b n"], num_groups: int) -> RegionGraph:
   """The graph of the groups; nodes of no group, -1, drop out."""
   sizes = segment_sum(graph.sizes, groups, num_groups)
   colors = segment_sum(graph.colors * graph.sizes[..., None], groups, num_groups)
+  merge = lambda edges: region_graph.merge(edges, groups, num_groups)
   return RegionGraph(
-    region_graph.merge(graph.borders, groups, num_groups),
-    region_graph.merge(graph.contrasts, groups, num_groups),
+    merge(graph.borders),
     colors / jnp.maximum(sizes, 1)[..., None],
     sizes,
+    None if graph.contrasts is None else merge(graph.contrasts),
   )
 
 
@@ -129,7 +135,7 @@ class PathAssignment(nn.Module):
       farthest points of which no two are of one region: as unlike each other as those published, so
       that weights trained with either meet the tokens they know.
     color: whether the distance of mean colours counts.
-    contrast: whether the image's gradient along the shared border counts.
+    contrast: whether the image's steps across the shared border count, which the graph must hold.
   """
 
   num_clusters: int

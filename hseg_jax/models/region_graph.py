@@ -32,8 +32,10 @@ def border_lengths(labels: Int[Array, "b h w"], num_segments: int) -> Float[Arra
 def border_contrasts(
   labels: Int[Array, "b h w"], image: Float[Array, "b h w c"], num_segments: int
 ) -> Float[Array, "b n n"]:
-  """The image's gradient along the border that each two segments share, summed over its length: how
-  far apart the colours are on either side, as Euclidean distances.
+  """The image's steps across the border that each two segments share, summed along it.
+
+  A step is from one pixel to its neighbour, so a smooth image has smaller ones at a higher
+  resolution.
 
   Args:
     labels: as for `border_lengths`, which counts the same pairs of pixels.
@@ -41,14 +43,14 @@ def border_contrasts(
     num_segments: n.
 
   Returns:
-    Sums, symmetric, zero on the diagonal.
+    Sums of Euclidean distances, in the image's own units; symmetric, zero on the diagonal.
   """
-  values = [norm(first - second) for first, second in _neighbours(image)]
+  values = [vector_lengths(first - second) for first, second in _neighbours(image)]
   return _sum_along_borders(labels, values, num_segments)
 
 
-def norm(vectors: Float[Array, "*n c"]) -> Float[Array, "*n"]:
-  """Euclidean lengths, at least 1e-6, so that gradients stay finite."""
+def vector_lengths(vectors: Float[Array, "*n c"]) -> Float[Array, "*n"]:
+  """Euclidean lengths, at least 1e-6, so that their gradients are finite at zero."""
   return jnp.sqrt(jnp.maximum((vectors**2).sum(-1), 1e-12))
 
 

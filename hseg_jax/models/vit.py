@@ -28,7 +28,7 @@ def layer_norm(*, name: str | None, dtype: str, epsilon: float = 1e-6) -> nn.Lay
   return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, dtype=dtype, name=name)
 
 
-def split_heads(qkv: Float[Array, "b n e"], num_heads: int) -> list[Float[Array, "b k n d"]]:
+def split_heads(qkv: Float[Array, "b n width"], num_heads: int) -> list[Float[Array, "b h n e"]]:
   """Queries, keys and values of each head, from what one linear layer made side by side.
 
   Heads come first, as the products of attention want them. Each third is turned for itself: of one
