@@ -3,8 +3,9 @@
   hseg train --config configs/cast_small_in1k_moco_graph.py \
     --workdir runs/cast_small_in1k_moco_graph
 
-`configs/cast_small_in1k_moco.py` with poolings that follow the graph of the segments, all of which
-are trained, and superpixels made on the device, each of them in one piece.
+`configs/cast_small_in1k_moco.py` with poolings that follow the graph of the segments, where the
+contrast across borders counts and all poolings are trained, and superpixels made on the device,
+each of them in one piece.
 
 Must reach: not known; only its smoke form was run.
 Cost: not yet measured.
@@ -17,6 +18,7 @@ def get_config(arg: str = ""):
   """Returns the config; `arg` is "" or "smoke"."""
   config = cast_small_in1k_moco.get_config(arg)
   config.model.assignment = "path"
+  config.model.path_contrast = True
   config.model.train_last_pool = True
   config.superpixels.method = "device"
   return config
