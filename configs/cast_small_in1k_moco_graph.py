@@ -18,7 +18,7 @@ def get_config(arg: str = ""):
   """Returns the config; `arg` is "" or "smoke"."""
   config = cast_small_in1k_moco.get_config(arg)
   config.model.assignment = "path"
-  config.model.path_contrast = True
+  config.model.path_contrast = config.model.path_cosine = True
   config.model.train_last_pool = True
   config.superpixels.method = "device"
   return config

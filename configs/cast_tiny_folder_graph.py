@@ -17,4 +17,5 @@ def get_config(arg: str = ""):
   """Returns the config; `arg` is "" or "smoke"."""
   config = cast_tiny_folder.get_config(arg)
   config.model.assignment = "path"
+  config.model.path_contrast = config.model.path_cosine = True
   return config

@@ -82,6 +82,7 @@ def _model() -> ConfigDict:
   c.path_seeds = placeholder(str)  # "regions", "graph" or "features" (as published)
   c.path_color = placeholder(bool)  # whether mean colours count in a path's length
   c.path_contrast = placeholder(bool)  # whether the contrast across borders does
+  c.path_cosine = placeholder(bool)  # whether the published cosines count beside distances
   return c
 
 
@@ -131,7 +132,8 @@ def as_vit(config: ConfigDict, name: str) -> None:
   config.model.name = name
   config.model.train_last_pool = config.model.pool_dropout = None
   config.model.assignment = config.model.path_distance = None
-  config.model.path_seeds = config.model.path_color = config.model.path_contrast = None
+  config.model.path_seeds = config.model.path_color = None
+  config.model.path_contrast = config.model.path_cosine = None
   config.superpixels.method = "none"
 
 

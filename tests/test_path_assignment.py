@@ -15,7 +15,7 @@ from hseg_jax.models import path_assignment as paths
 from hseg_jax.models import region_graph as graphs
 from hseg_jax.models.sampling import farthest_point_sampling
 
-FORMS = list(itertools.product(graphs.PATHS, paths.SEEDS))
+FORMS = [*itertools.product(graphs.PATHS, paths.SEEDS), ("minimax", "regions", "cosine")]
 
 
 def random_maps(seed, batch=4, side=24, count=30):
@@ -48,8 +48,8 @@ def inputs(seed=0, levels=None, lost=0.1):
 
 
 @functools.cache
-def compiled(distance, seeds, num_clusters=7):
-  module = paths.PathAssignment(num_clusters, distance, seeds, True, True)
+def compiled(distance, seeds, cosine="", num_clusters=7):
+  module = paths.PathAssignment(num_clusters, distance, seeds, True, True, bool(cosine))
 
   def apply(params, features, mask, labels, image):
     graph = paths.make_graph(labels, image, mask, contrast=True)
@@ -96,6 +96,19 @@ def test_tokens_go_to_the_nearest_seed(distance):
     np.testing.assert_allclose(logits[i][mask[i]][others], -5 * to_seeds[others], rtol=1e-5)
 
 
+def test_cosines_count_beside_distances():
+  features, mask, labels, image = inputs(1)
+  sampled, alone, _, own, _ = assign(("minimax", "regions"), features, mask, labels, image)
+  _, both, _, also_own, _ = assign(("minimax", "regions", "cosine"), features, mask, labels, image)
+  np.testing.assert_array_equal(own, also_own)
+  for i in range(4):
+    others = np.arange(7) != own[i][mask[i]][:, None]
+    expected = (alone[i] + 5 * features[i] @ features[i][sampled[i]].T)[mask[i]]
+    np.testing.assert_allclose(both[i][mask[i]][others], expected[others], rtol=1e-4, atol=1e-5)
+    lifted = both[i][mask[i]].max(1) - np.where(others, both[i][mask[i]], -np.inf).max(1)
+    assert (lifted > 0.99 * paths._MARGIN).all()
+
+
 def test_seeds_of_regions_are_as_unlike_as_sampled_points():
   # Medoids would be as close to each other as regions allow; those cost recognition.
   features, mask, labels, image = inputs(1)
@@ -105,7 +118,9 @@ def test_seeds_of_regions_are_as_unlike_as_sampled_points():
 
 
 @pytest.mark.parametrize(
-  "form", [("minimax", "regions"), ("minimax", "graph"), ("shortest", "features")], ids=" ".join
+  "form",
+  [("minimax", "regions", "cosine"), ("minimax", "graph"), ("shortest", "features")],
+  ids=" ".join,
 )
 def test_gradients_reach_features_and_parameters(form):
   features, mask, labels, image = inputs(2)
@@ -209,7 +224,7 @@ def test_lengths_of_edges():
   steps = np.array([2, 5])  # (2 + 2) / 2, (7 + 3) / 2
   graph = paths.make_graph(labels, image, mask, contrast=True)
   for color, contrast in itertools.product((False, True), repeat=2):
-    module = paths.PathAssignment(2, "minimax", "regions", color, contrast)
+    module = paths.PathAssignment(2, "minimax", "regions", color, contrast, False)
     (_, _, lengths), variables = module.init_with_output(
       jax.random.key(0), features, features, mask, graph
     )

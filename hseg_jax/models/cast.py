@@ -63,6 +63,7 @@ class Cast(nn.Module):
     path_seeds: "features" (as published), "graph" or "regions", see there.
     path_color: whether the distance of mean colours counts in it.
     path_contrast: whether the contrast across borders does, from pixel to pixel of `segments`.
+    path_cosine: whether the published cosines count beside distances in the soft assignment.
     head_kind: "linear", or "projector" as in contrastive learning.
     head_hidden_dim: width inside a projector or classifier.
     dtype: of the computation; parameters, sampling, cosines and means are float32.
@@ -92,6 +93,7 @@ class Cast(nn.Module):
   path_seeds: str = "regions"
   path_color: bool = True
   path_contrast: bool = False
+  path_cosine: bool = False
   head_kind: str = "linear"
   head_hidden_dim: int = 4096
   dtype: str = "float32"
@@ -195,6 +197,7 @@ class Cast(nn.Module):
       self.path_seeds,
       self.path_color,
       self.path_contrast,
+      self.path_cosine,
       name=name,
     )
 

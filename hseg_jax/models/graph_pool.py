@@ -93,8 +93,8 @@ class GraphPooling(nn.Module):
     attend_empty: treat invalid tokens as the reference does: they take the place of the mean when
       seeds are sampled, count as valid everywhere else, and keep their values.
     assignment: "cosine" as published, or "path".
-    path_distance, path_seeds, path_color, path_contrast: `distance`, `seeds`, `color` and
-      `contrast` of `PathAssignment`.
+    path_distance, path_seeds, path_color, path_contrast, path_cosine: `distance`, `seeds`, `color`,
+      `contrast` and `cosine` of `PathAssignment`.
 
   Source: section 3.2 of the paper; `cast_models/graph_pool.py` of the reference.
   """
@@ -111,6 +111,7 @@ class GraphPooling(nn.Module):
   path_seeds: str = "regions"
   path_color: bool = True
   path_contrast: bool = False
+  path_cosine: bool = False
 
   @nn.compact
   def __call__(
@@ -149,6 +150,7 @@ class GraphPooling(nn.Module):
         self.path_seeds,
         self.path_color,
         self.path_contrast,
+        self.path_cosine,
         name="path",
       )
       sampled, logits, lengths = path(tokens, features, valid, graph)

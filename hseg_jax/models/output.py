@@ -13,7 +13,8 @@ class Level(struct.PyTreeNode):
     mask: True for tokens that stand for a segment with pixels. NOTE(reference): its padding masks
       are True for the others.
     logits: 5 times the cosine of token and cluster centre, in [-5, 5]; with the assignment "path" a
-      negative multiple of their distance, at most 0.001. Finite everywhere.
+      negative multiple of their distance, or the sum of both, and just above all others for a
+      token's own cluster. Finite everywhere.
     assignment: softmax of `logits` over valid clusters; rows of valid tokens sum to one, the
       others are zero.
     sampled: index of the token that is each cluster's seed, as farthest-point sampling picks them

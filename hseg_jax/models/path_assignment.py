@@ -120,9 +120,10 @@ class PathAssignment(nn.Module):
 
   An edge is as long as its two segments are unlike: 1 - cosine of their node features and, with
   `color` and `contrast`, learned multiples of the distance of their mean colours and of the mean
-  contrast across their border. Logits are distances times a learned negative scale. The arg-max of
-  each cluster's column is one piece of the graph: tokens go where their path comes from, or with
-  the region that they were merged into, and that cluster's logit is lifted just above all others.
+  contrast across their border. Logits are distances times a learned negative scale and, with
+  `cosine`, the published ones besides. The arg-max of each cluster's column is one piece of the
+  graph: tokens go where their path comes from, or with the region that they were merged into, and
+  that cluster's logit is lifted just above all others.
 
   Parameters that are not there, as in weights trained with another assignment, have the value they
   start from.
@@ -136,6 +137,7 @@ class PathAssignment(nn.Module):
       that weights trained with either meet the tokens they know.
     color: whether the distance of mean colours counts.
     contrast: whether the image's steps across the shared border count, which the graph must hold.
+    cosine: whether five times the cosine of token and seed is added to the logits.
   """
 
   num_clusters: int
@@ -143,6 +145,7 @@ class PathAssignment(nn.Module):
   seeds: str
   color: bool
   contrast: bool
+  cosine: bool
 
   @nn.compact
   def __call__(
@@ -189,6 +192,9 @@ class PathAssignment(nn.Module):
     pairs = mask[..., None] & (sampled >= 0)[:, None]
     distances = jnp.where(pairs, self._to_seeds(weights, edges, sampled), 0)
     logits = -self._learned("scale", _SCALE) * distances
+    if self.cosine:
+      centres = jnp.take_along_axis(features, jnp.maximum(sampled, 0)[..., None], axis=1)
+      logits += _SCALE * jnp.einsum("bnd,bkd->bnk", features, centres, precision=HIGHEST)
     highest = jnp.where(pairs, logits, -jnp.inf).max(-1, keepdims=True)
     lift = jax.lax.stop_gradient(jnp.where(pairs, highest + _MARGIN - logits, 0))
     return sampled, logits + jnp.where(own, lift, 0), lengths
