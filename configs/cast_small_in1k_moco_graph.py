@@ -4,8 +4,8 @@
     --workdir runs/cast_small_in1k_moco_graph
 
 `configs/cast_small_in1k_moco.py` with poolings that follow the graph of the segments, where the
-contrast across borders counts and all poolings are trained, and superpixels made on the device,
-each of them in one piece.
+contrast across borders counts, and the published cosines in the soft assignment; all poolings are
+trained, and superpixels are made on the device, each of them in one piece.
 
 Must reach: not known; only its smoke form was run.
 Cost: not yet measured.
