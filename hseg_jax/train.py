@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from hseg_jax import augmentation, files
+from hseg_jax import augmentation, compiler_options, files
 from hseg_jax import experiment as experiments
 from hseg_jax.errors import UserError
 from hseg_jax.experiment import Experiment
@@ -23,6 +23,9 @@ from hseg_jax.training.state import TrainState
 from hseg_jax.viz import report
 
 PyTree = Any
+
+# On CPUs a step is as fast as with the usual level of LLVM, 3, and compiled in less time.
+_OPTIONS = {"xla_backend_optimization_level": "2"}
 
 
 def main(config: Any, workdir: str | pathlib.Path) -> None:
@@ -67,7 +70,12 @@ def make_train_step(
     norms = {"grad_norm": optim.global_norm(grads), "param_norm": optim.global_norm(params)}
     return new_state, {"loss": loss, **norms, **metrics}
 
-  return jax.jit(train_step, donate_argnums=0, out_shardings=placement)
+  return jax.jit(
+    train_step,
+    donate_argnums=0,
+    out_shardings=placement,
+    compiler_options=compiler_options.for_cpu(**_OPTIONS),
+  )
 
 
 def restore_or_create(experiment: Experiment, checkpointer: checkpoint.Checkpointer) -> TrainState:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from hseg_jax.models.graph_pool import GraphPooling, masked_mean
 from hseg_jax.models.heads import BlockFusion, read_head
 from hseg_jax.models.initializers import cls_init, pooling_scheme, transformer_scheme
+from hseg_jax.models.layer_norm import LayerNorm
 from hseg_jax.models.mask_transformer import MaskTransformer
 from hseg_jax.models.output import CastOutput, Level
 from hseg_jax.models.path_assignment import make_graph, pool_graph
@@ -26,12 +27,7 @@ from hseg_jax.models.segments import (
   unpool,
 )
 from hseg_jax.models.stem import make_stem
-from hseg_jax.models.vit import (
-  Blocks,
-  drop_path_rates,
-  frozen_mask,
-  layer_norm,
-)
+from hseg_jax.models.vit import Blocks, drop_path_rates, frozen_mask
 
 
 class Cast(nn.Module):
@@ -229,7 +225,7 @@ class Cast(nn.Module):
   ) -> tuple[Float[Array, "b d"], Float[Array, "b c"]]:
     """Features and logits from what the stages returned."""
     del cls_tokens
-    norm = layer_norm(name="norm", dtype="float32")
+    norm = LayerNorm("float32", name="norm")
     features = norm(last_cls)
     if self.train_last_pool:
       last = levels[-1]

@@ -6,11 +6,12 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
 from hseg_jax.models.initializers import dense
+from hseg_jax.models.layer_norm import LayerNorm
 from hseg_jax.models.linear import gelu
 from hseg_jax.models.output import Level
 from hseg_jax.models.path_assignment import PathAssignment, RegionGraph
 from hseg_jax.models.sampling import farthest_point_sampling
-from hseg_jax.models.vit import Attention, layer_norm
+from hseg_jax.models.vit import Attention
 
 
 def masked_mean(x: Float[Array, "b n d"], mask: Bool[Array, "b n"]) -> Float[Array, "b 1 d"]:
@@ -44,7 +45,7 @@ class NodeFeatures(nn.Module):
     self, tokens: Float[Array, "b n d"], mask: Bool[Array, "b n"]
   ) -> Float[Array, "b n d"]:
     attention = Attention(self.dim, self.num_heads, self.scheme, self.dtype, name="attention")
-    normed = layer_norm(name="norm", dtype=self.dtype)(tokens)
+    normed = LayerNorm(self.dtype, name="norm")(tokens)
     features = tokens + attention(normed, mask)[0].astype(jnp.float32)
     bias = self.param("bias", nn.initializers.normal(0.01), (self.dim,))
     return features - masked_mean(features, mask) + bias[None, None]
@@ -60,7 +61,7 @@ class Expand(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "b n d"], train: bool) -> Float[Array, "b n e"]:
-    x = layer_norm(name="norm", dtype=self.dtype, epsilon=1e-5)(x)
+    x = LayerNorm(self.dtype, 1e-5, name="norm")(x)
     x = dense(self.dim, 4 * self.dim, self.scheme, name="fc", dtype=self.dtype)(x)
     return nn.Dropout(self.dropout, deterministic=not train)(gelu(x))
 
@@ -74,7 +75,7 @@ class Reduce(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "b n e"]) -> Float[Array, "b n d"]:
-    x = layer_norm(name="norm", dtype=self.dtype, epsilon=1e-5)(x)
+    x = LayerNorm(self.dtype, 1e-5, name="norm")(x)
     return dense(4 * self.dim, self.dim, self.scheme, name="fc", dtype=self.dtype)(x)
 
 

@@ -7,7 +7,8 @@ from jaxtyping import Array, Bool, Float
 
 from hseg_jax.models.graph_pool import unit
 from hseg_jax.models.initializers import dense
-from hseg_jax.models.vit import Block, layer_norm
+from hseg_jax.models.layer_norm import LayerNorm
+from hseg_jax.models.vit import Block
 
 NUM_LAYERS = 2
 _HEAD_DIM = 64
@@ -61,12 +62,12 @@ class MaskTransformer(nn.Module):
         name=f"block_{i:02d}",
       )
       x = block(x, valid, train)
-    x = layer_norm(name="norm", dtype="float32", epsilon=_EPSILON)(x)
+    x = LayerNorm("float32", _EPSILON, name="norm")(x)
     segments = self._project(x[:, :num_segments], "segment_projection")
     classes = self._project(x[:, num_segments:], "class_projection")
     highest = jax.lax.Precision.HIGHEST
     cosines = jnp.einsum("bnd,bcd->bnc", segments, classes, precision=highest)
-    logits = layer_norm(name="class_norm", dtype="float32", epsilon=_EPSILON)(cosines)
+    logits = LayerNorm("float32", _EPSILON, name="class_norm")(cosines)
     return jnp.where(mask[..., None], logits, 0)
 
   def _project(self, x: Float[Array, "b n d"], name: str) -> Float[Array, "b n d"]:

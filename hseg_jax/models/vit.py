@@ -16,16 +16,12 @@ from hseg_jax.models.dot_product_attention import (
 )
 from hseg_jax.models.heads import read_head
 from hseg_jax.models.initializers import cls_init, dense, transformer_scheme
+from hseg_jax.models.layer_norm import LayerNorm
 from hseg_jax.models.linear import gelu
 from hseg_jax.models.output import CastOutput
 from hseg_jax.models.position import Position
 from hseg_jax.models.segments import resize_bicubic
 from hseg_jax.models.stem import make_stem
-
-
-def layer_norm(*, name: str | None, dtype: str, epsilon: float = 1e-6) -> nn.LayerNorm:
-  """Layer normalisation with statistics in float32."""
-  return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, dtype=dtype, name=name)
 
 
 def split_heads(qkv: Float[Array, "b n width"], num_heads: int) -> list[Float[Array, "b h n e"]]:
@@ -160,9 +156,9 @@ class Block(nn.Module):
   epsilon: float = 1e-6
 
   def setup(self):
-    self.norm_1 = layer_norm(name=None, dtype=self.dtype, epsilon=self.epsilon)
+    self.norm_1 = LayerNorm(self.dtype, self.epsilon)
     self.attention = Attention(self.dim, self.num_heads, self.scheme, self.dtype, self.dropout)
-    self.norm_2 = layer_norm(name=None, dtype=self.dtype, epsilon=self.epsilon)
+    self.norm_2 = LayerNorm(self.dtype, self.epsilon)
     mlp_dim = int(self.dim * self.mlp_ratio)
     self.mlp = Mlp(self.dim, mlp_dim, self.scheme, self.dtype, self.dropout)
     self.residual = DropPath(self.drop_path)
@@ -312,7 +308,7 @@ class Vit(nn.Module):
     cls = self.param("cls_token", cls_init(self.weight_init), (self.dim,)) + cls_position
     cls = jnp.broadcast_to(cls, (image.shape[0], 1, self.dim))
     x = self.blocks()(jnp.concatenate([cls, tokens], axis=1), mask, train)
-    features = layer_norm(name="norm", dtype="float32")(x[:, 0])
+    features = LayerNorm("float32", name="norm")(x[:, 0])
     logits = read_head(self, features, train) if self.num_classes else features
     return CastOutput(logits=logits.astype(jnp.float32), features=features, tokens=x[:, 1:])
 
