@@ -24,8 +24,8 @@ from hseg_jax.viz import report
 
 PyTree = Any
 
-# On CPUs a step is as fast as with LLVM's usual level, 3, and compiled in less time. XLA of jax 0.10
-# hands products, sums and convolutions to a library called YNNPACK; its own convolutions are faster.
+# For CPUs. A step is as fast as with LLVM's usual level, 3, and compiled in less time. XLA of jax
+# 0.10 hands products, sums and convolutions to a library, YNNPACK; its own convolutions are faster.
 _OPTIONS = {
   "xla_backend_optimization_level": "2",
   "xla_cpu_experimental_ynn_fusion_type": (
