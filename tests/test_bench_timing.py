@@ -1,10 +1,12 @@
 """Tests of clocks and of taking turns."""
 
+import hashlib
+import threading
 import time
 
 import pytest
 
-from hseg_jax.bench.timing import Clock, Timing, in_turn
+from hseg_jax.bench.timing import Clock, Timing, in_turn, wait_for_threads
 
 
 def clock(*seconds):
@@ -35,3 +37,25 @@ def test_turns_after_a_first_round():
   clocks = in_turn(functions, 2)
   assert calls == ["a", "b"] * 3
   assert [each.timing.repeats for each in clocks.values()] == [2, 2]
+
+
+def test_busy_threads_are_waited_for():
+  stop = threading.Event()
+  block = bytes(1 << 22)  # hashing leaves the interpreter to others
+
+  def work():
+    while not stop.is_set():
+      hashlib.sha256(block)
+
+  thread = threading.Thread(target=work)
+  thread.start()
+  try:
+    start = time.perf_counter()
+    wait_for_threads(longest=0.2)
+    assert time.perf_counter() - start >= 0.2
+  finally:
+    stop.set()
+    thread.join()
+  start = time.perf_counter()
+  wait_for_threads(longest=60.0)
+  assert time.perf_counter() - start < 30

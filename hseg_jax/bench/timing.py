@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+_GLANCE = 0.02  # seconds
+
 
 class Timing(NamedTuple):
   """How long something takes.
@@ -52,12 +54,25 @@ class Clock:
 def in_turn(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, Clock]:
   """Times each function `repeats` times, one after the other, round after round.
 
-  A first round is not timed: it fills caches and starts threads.
+  A first round is not timed: it fills caches and starts threads. Before each call, threads of the
+  one before are waited for: those of OpenMP, as of PyTorch, may look out for more work for half a
+  second, and would take a core from whoever comes next.
   """
   clocks = {name: Clock() for name in functions}
   for function in functions.values():
     jax.block_until_ready(function())
   for _ in range(repeats):
     for name, function in functions.items():
+      wait_for_threads()
       clocks[name].time(function)
   return clocks
+
+
+def wait_for_threads(longest: float = 2.0) -> None:
+  """Returns when no thread of this process is at work any more, or after `longest` seconds."""
+  end = time.perf_counter() + longest
+  while time.perf_counter() < end:
+    worked = time.process_time()
+    time.sleep(_GLANCE)
+    if time.process_time() - worked < _GLANCE / 10:
+      return
