@@ -24,10 +24,9 @@ from hseg_jax.viz import report
 
 PyTree = Any
 
-# For CPUs. A step is as fast as with LLVM's usual level, 3, and compiled in less time. XLA of jax
-# 0.10 hands products, sums and convolutions to a library, YNNPACK; its own convolutions are faster.
+# XLA of jax 0.10 hands products, sums and convolutions on CPUs to a library called YNNPACK; its own
+# convolutions are faster.
 _OPTIONS = {
-  "xla_backend_optimization_level": "2",
   "xla_cpu_experimental_ynn_fusion_type": (
     "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
   ),
