@@ -6,7 +6,7 @@
 contrast across borders counts.
 
 Must reach: 80 % val/top1; three seeds reach 88.2 % (standard deviation 0.2; chance 6.25 %).
-Cost: a step takes 1 % more time than without, on two CPU cores.
+Cost: a step takes 1 to 6 % more time than without, on two CPU cores.
 """
 
 from configs import cast_tiny_partworld
