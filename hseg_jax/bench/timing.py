@@ -69,7 +69,8 @@ def in_turn(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[st
 
 
 def wait_for_threads(longest: float = 2.0) -> None:
-  """Returns when no thread of this process is at work any more, or after `longest` seconds."""
+  """Returns when all threads of this process take less than a tenth of a core, or after `longest`
+  seconds."""
   end = time.perf_counter() + longest
   while time.perf_counter() < end:
     worked = time.process_time()
