@@ -55,8 +55,8 @@ def in_turn(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[st
   """Times each function `repeats` times, one after the other, round after round.
 
   A first round is not timed: it fills caches and starts threads. Before each call, threads of the
-  one before are waited for: those of OpenMP, as of PyTorch, may look out for more work for half a
-  second, and would take a core from whoever comes next.
+  one before are waited for: those of OpenMP, as of PyTorch, look out for more work for some 10 ms,
+  on a core of whoever comes next.
   """
   clocks = {name: Clock() for name in functions}
   for function in functions.values():
