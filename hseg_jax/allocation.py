@@ -24,7 +24,12 @@ def adapt(environment: Mapping[str, str] = os.environ) -> bool:
   accelerator can be used and the host's many threads allocate, or where the environment has
   settings of glibc's own (`GLIBC_TUNABLES`, `MALLOC_*`).
 
-  Call it before threads start.
+  Only the first heap, the main thread's, keeps blocks of more than 64 MB: for threads of the second
+  one glibc gets each from the system and gives it back. So programs are run by the thread that
+  calls them, not by whichever of jax's takes them up; a training step took up to a quarter longer
+  where that was one of the second heap.
+
+  Imports jax. Call it before threads start.
 
   Returns:
     Whether freed memory is kept now; huge pages are a wish that the system may not grant.
@@ -38,7 +43,14 @@ def adapt(environment: Mapping[str, str] = os.environ) -> bool:
   kept = all([mallopt(parameter, value) == 1 for parameter, value in settings])
   if kept:
     _wish_for_huge_pages()
+    _run_programs_in_their_callers()
   return kept
+
+
+def _run_programs_in_their_callers() -> None:
+  import jax  # takes a second, and not before the settings
+
+  jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def _wish_for_huge_pages() -> None:

@@ -263,12 +263,14 @@ def _add_compare(sub: argparse.ArgumentParser) -> None:
   sub.add_argument("--force", action="store_true", help="overwrite")
 
 
-def _run(argv: Sequence[str]) -> None:
+def _run(argv: Sequence[str] | None) -> None:
   arguments, rest = _parser().parse_known_args(argv)
   prefix = "--config."
   for argument in rest:
     if not (arguments.takes_config and argument.startswith(prefix)):
       raise UserError(f"Unknown argument {argument!r} (see hseg --help).")
+  if argv is None:  # the process is this command's alone
+    allocation.adapt()
   arguments.function(arguments, [argument.removeprefix(prefix) for argument in rest])
 
 
@@ -285,11 +287,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   141 once nobody reads what it prints."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # tensorflow greets at length
   compilations.keep()
-  if argv is None:  # the process is this command's alone
-    allocation.adapt()
   _log_plainly()
   try:
-    _run(sys.argv[1:] if argv is None else argv)
+    _run(argv)
   except UserError as error:
     print(f"hseg: {' '.join(str(error).split())}", file=sys.stderr)
     return 2

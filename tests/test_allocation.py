@@ -10,9 +10,18 @@ import pytest
 
 from hseg_jax import allocation
 
+# Says whether a program is over when its call returns.
+_CALL = """
+from hseg_jax import allocation
+assert allocation.adapt({})
+import jax
+squares = jax.jit(lambda x: jax.lax.fori_loop(0, 20, lambda i, x: x @ x, x))
+print(squares(jax.numpy.ones((1000, 1000))).is_ready())
+"""
+
 # Frees and allocates 256 MB ten times, then 3 GB without use; prints how many pages the system had
 # to make, how much of the large block it got back, and how many KB are in huge pages.
-_PROGRAM = """
+_BLOCKS = """
 import ctypes, resource, sys
 from hseg_jax import allocation
 assert allocation.adapt({})
@@ -45,22 +54,31 @@ def mallopt(monkeypatch):
   monkeypatch.setattr(allocation.platform, "libc_ver", lambda: ("glibc", "2.36"))
   monkeypatch.setattr(allocation, "_may_have_accelerators", lambda: False)
   monkeypatch.setattr(allocation, "_wish_for_huge_pages", lambda: None)
+  monkeypatch.setattr(allocation, "_run_programs_in_their_callers", lambda: None)
   return calls
 
 
-def test_freed_memory_is_used_again():
+def _run(program: str) -> str:
+  """What a program of its own process prints."""
   if not allocation.platform.libc_ver()[0] == "glibc" or allocation._may_have_accelerators():
     pytest.skip("nothing is changed here")
   environment = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
-  out = subprocess.run(
-    [sys.executable, "-c", _PROGRAM], env=environment, check=True, capture_output=True, text=True
+  return subprocess.run(
+    [sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True
   ).stdout
-  pages, given_back, huge = map(int, out.split())
+
+
+def test_freed_memory_is_used_again():
+  pages, given_back, huge = map(int, _run(_BLOCKS).split())
   assert pages < 2 * 2**28 / os.sysconf("SC_PAGE_SIZE")
   assert given_back == 0
   switch = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
   if switch.exists() and "[never]" not in switch.read_text():
     assert huge > 0
+
+
+def test_programs_run_where_they_are_called():
+  assert _run(_CALL).strip() == "True"
 
 
 @pytest.mark.parametrize("name", ["GLIBC_TUNABLES", "MALLOC_ARENA_MAX"])
