@@ -31,12 +31,12 @@ def test_a_call_is_timed_whole():
   assert 0.05 <= made.timing.median_s < 1 and made.timing.cpu_s < 0.05
 
 
-def test_turns_after_a_first_round(monkeypatch):
+def test_turns_after_two_rounds(monkeypatch):
   calls = []
   monkeypatch.setattr(timing, "wait_for_threads", lambda: calls.append("wait"))
   functions = {name: lambda name=name: calls.append(name) for name in "ab"}
   clocks = in_turn(functions, 2)
-  assert calls == ["a", "b", *["wait", "a", "wait", "b"] * 2]
+  assert calls == ["a", "b"] * 2 + ["wait", "a", "wait", "b"] * 2
   assert [each.timing.repeats for each in clocks.values()] == [2, 2]
 
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 _GLANCE = 0.02  # seconds
+_ROUNDS_BEFORE = 2
 
 
 class Timing(NamedTuple):
@@ -54,12 +55,12 @@ class Clock:
 def in_turn(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, Clock]:
   """Times each function `repeats` times, one after the other, round after round.
 
-  A first round is not timed: it fills caches and starts threads. Before each call, threads of the
-  one before are waited for: those of OpenMP, as of PyTorch, look out for more work for some 10 ms,
-  on a core of whoever comes next.
+  Two rounds before are not timed: they fill caches, start threads, and let memory grow to what all
+  of them together take. Before each call, threads of the one before are waited for: those of
+  OpenMP, as of PyTorch, look out for more work for some 10 ms, on a core of whoever comes next.
   """
   clocks = {name: Clock() for name in functions}
-  for function in functions.values():
+  for function in [*functions.values()] * _ROUNDS_BEFORE:
     jax.block_until_ready(function())
   for _ in range(repeats):
     for name, function in functions.items():
