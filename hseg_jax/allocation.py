@@ -24,10 +24,10 @@ def adapt(environment: Mapping[str, str] = os.environ) -> bool:
   accelerator can be used and the host's many threads allocate, or where the environment has
   settings of glibc's own (`GLIBC_TUNABLES`, `MALLOC_*`).
 
-  Only the first heap, the main thread's, keeps blocks of more than 64 MB: for threads of the second
-  one glibc gets each from the system and gives it back. So programs are run by the thread that
-  calls them, not by whichever of jax's takes them up; a training step took up to a quarter longer
-  where that was one of the second heap.
+  Only the first heap, the main thread's, keeps whatever it gets: glibc gives back what does not fit
+  into 64 MB of the second. So programs on one device are run by the thread that calls them, not by
+  whichever of jax's takes them up; where that was one of the second heap, a training step of CAST-S
+  took half a second more of processor time. Programs on several devices are left to jax's threads.
 
   Imports jax. Call it before threads start.
 

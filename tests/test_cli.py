@@ -243,6 +243,16 @@ def test_an_error_of_the_programs_is_not_hidden(monkeypatch):
   assert issubclass(UserError, ValueError)
 
 
+def test_only_a_process_of_its_own_is_adapted(monkeypatch):
+  adapt = mock.Mock()
+  monkeypatch.setattr(cli.allocation, "adapt", adapt)
+  monkeypatch.setattr(cli, "_train", lambda arguments, overrides: None)
+  command = ["train", "--config", "any.py", "--workdir", "any"]
+  assert cli.main(command) == 0 and not adapt.called
+  monkeypatch.setattr(sys, "argv", ["hseg", *command])
+  assert cli.main() == 0 and adapt.called
+
+
 def test_an_interrupt_ends_without_a_traceback(capsys, monkeypatch):
   monkeypatch.setattr(cli, "_run", mock.Mock(side_effect=KeyboardInterrupt))
   assert cli.main([]) == 130

@@ -101,6 +101,7 @@ if you did not, you have found a mistake before a long run did.""",
 def test_options_of_the_compiler_reach_it(monkeypatch):
   given = lambda **options: {f"no_such_option_{name}": value for name, value in options.items()}
   monkeypatch.setattr(train.compiler_options, "for_cpu", given)
+  state, step, batches = setup(tiny_run.config("supervised"), 1)
+  batch = next(batches)
   with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option_xla_cpu_experimental_ynn"):
-    state, step, batches = setup(tiny_run.config("supervised"), 1)
-    step(state, next(batches))
+    step(state, batch)
