@@ -69,10 +69,13 @@ def _model() -> ConfigDict:
   c.stem_strides = placeholder(tuple)
   c.position = placeholder(str)  # "sincos" or "learned"
   c.position_grid = placeholder(tuple)  # rows and columns of the position table
+  # Tokens are means of the stem's cells: "nearest" (as published, those that show the segment when
+  # its map is shrunk), "area" (all, by its pixels in them) or "bilinear" (interpolated). If not
+  # given, "area" with superpixels of the device and "nearest" with others.
+  c.segment_mean = placeholder(str)
   c.drop_path = placeholder(float)  # rate at the last block
   c.pool_dropout = placeholder(float)
   c.fusion_dropout = placeholder(float)  # _seg variants
-  c.segment_mean = placeholder(str)  # _seg variants: "nearest" or "bilinear"
   c.output = placeholder(str)  # _seg variants: "image" or "segments"
   c.init = placeholder(str)  # "moco" or "deit"
   c.empty_segments = placeholder(str)  # "mask", or "attend" as the reference

@@ -61,13 +61,17 @@ def test_training_moves_the_parameters(objective, monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["given", "grid", "device"])
-def test_superpixels(method):
+def test_superpixels(method, monkeypatch):
+  made = []
+  make = programs.experiments.make_model
+  monkeypatch.setattr(programs.experiments, "make_model", lambda s: made.append(make(s)) or made[0])
   task = Task("infer", superpixels=method, num_segments=16, fields=CAST)
   batch = inputs.draw(32, 4)
   given = np.zeros((4, 32, 32), np.int32)
   batch = batch._replace(segments=given if method == "given" else None)
   program = programs.build("cast_tiny", task, batch, sharding.make_mesh())
   assert program.call().shape == (4, 1000) and program.num_segments == 16
+  assert made[0].segment_mean == ("area" if method == "device" else "nearest")
 
 
 def test_superpixels_beyond_the_models_room(tmp_path, capsys):

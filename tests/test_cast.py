@@ -22,6 +22,7 @@ TINY = dict(
 )
 FORMS = {
   "cast": ("cast_tiny", {}),
+  "area": ("cast_tiny", {"segment_mean": "area"}),
   "seg_pretrain": ("cast_tiny_seg", {}),
   "seg_segments": ("cast_tiny_seg", {"segment_mean": "bilinear", "output": "segments"}),
 }
@@ -227,7 +228,23 @@ def test_labels_may_be_coarser_than_the_image():
   np.testing.assert_allclose(a.features, b.features, atol=1e-6)
 
 
-@pytest.mark.parametrize("segment_mean", ["nearest", "bilinear"])
+def test_means_by_area_know_segments_between_the_cells():
+  """A line of one pixel, which the labels at the cells' corners do not show."""
+  segments = jnp.zeros((1, 32, 32), jnp.int32).at[0, 10].set(1)
+  rng = np.random.default_rng(0)
+  grid = jnp.asarray(rng.normal(size=(1, 8, 8, 16)), jnp.float32)
+  table = jnp.asarray(rng.normal(size=(8, 8, 16)), jnp.float32)
+  mask = create("cast").tokenize(grid, table, segments)[2]
+  assert mask[0].tolist() == [True] + [False] * 11
+  features, positions, mask = create("area").tokenize(grid, table, segments)
+  assert mask[0].tolist() == [True, True] + [False] * 10
+  for found, cells in ((features[0], grid[0]), (positions[0], table)):
+    pixels = np.asarray(cells.repeat(4, 0).repeat(4, 1))
+    np.testing.assert_allclose(found[0], pixels[np.asarray(segments[0]) == 0].mean(0), atol=1e-5)
+    np.testing.assert_allclose(found[1], cells[2].mean(0), atol=1e-5)
+
+
+@pytest.mark.parametrize("segment_mean", ["nearest", "area", "bilinear"])
 def test_tokens_of_a_large_image_take_a_tenth_of_the_upsampled_grid(segment_mean):
   model = hseg_jax.create_model("cast_small_seg", num_segments=1024, segment_mean=segment_mean)
   grid = jax.ShapeDtypeStruct((1, 64, 64, 384), jnp.float32)

@@ -110,6 +110,21 @@ def test_superpixels_must_fit_the_model():
     experiment.setup(cast)
 
 
+@pytest.mark.parametrize(
+  ("method", "given", "found"),
+  [("seeds", None, "nearest"), ("device", None, "area"), ("device", "nearest", "nearest")],
+)
+def test_superpixels_of_the_device_are_averaged_by_area_unless_told_otherwise(method, given, found):
+  fields = {"model__name": "cast_tiny", "model__depths": (1, 1, 1, 1), "model__num_segments": 9}
+  fields |= {"superpixels__method": method, "superpixels__num_segments": 9}
+  cast = settings(**fields, model__segment_mean=given)
+  cast["model"] |= {"position_grid": None}
+  made = experiment.setup(cast)
+  assert made.model.segment_mean == found
+  # What is stored with a run, and exported.
+  assert made.settings["model"].get("segment_mean", "nearest") == found
+
+
 def test_labels_of_images_need_a_model_that_classifies_images():
   fields = {"name": "cast_tiny_seg", "depths": (1, 1, 1, 1), "position_grid": None}
   seg = settings(superpixels__method="seeds", superpixels__num_segments=16)

@@ -57,14 +57,17 @@ def cubic(x, a=-0.75):
 
 
 def upsample_by_loop(grid, height, width, method):
-  """Bilinear or bicubic, align_corners=False, sample by sample."""
+  """Nearest, bilinear or bicubic, align_corners=False, sample by sample."""
 
   def along(x, target):
     size = x.shape[0]
     out = np.zeros((target, *x.shape[1:]))
     for i in range(target):
       source = (i + 0.5) * size / target - 0.5
-      if method == "bilinear":
+      if method == "nearest":
+        source = i * size / target
+        weigh, reach = lambda d: float(0 <= d < 1), (0,)
+      elif method == "bilinear":
         source = max(source, 0)
         weigh, reach = lambda d: max(0.0, 1 - abs(d)), (0, 1)
       else:
@@ -77,7 +80,7 @@ def upsample_by_loop(grid, height, width, method):
   return along(along(grid, height).swapaxes(0, 1), width).swapaxes(0, 1)
 
 
-@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("method", ["nearest", "bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(21, 13), (3, 4)])
 def test_interpolated_mean_equals_upsampling_then_averaging(method, size):
   rng = np.random.default_rng(1)

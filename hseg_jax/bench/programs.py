@@ -143,14 +143,16 @@ def build(name: str, task: Task, inputs: Inputs, mesh: jax.sharding.Mesh) -> Pro
 def _settings(name: str, task: Task, inputs: Inputs) -> Settings:
   """As much of a config as training's own parts read."""
   room = {"num_segments": task.num_segments} if create_model(name).num_segments else {}
+  superpixels = task.superpixels if room else "none"
   is_contrastive = task.objective == "contrastive"
   classes = {"num_classes": 0 if is_contrastive else NUM_CLASSES}
+  fields = {"name": name, "dtype": task.dtype, **room, **classes, **task.fields}
   return {
     "batch_size": inputs.batch,
-    "model": {"name": name, "dtype": task.dtype, **room, **classes, **task.fields},
+    "model": experiments.complete_model(fields, superpixels),
     "data": {"image_size": inputs.size, "augment": "moco" if is_contrastive else "supervised"},
     "superpixels": {
-      "method": task.superpixels if room else "none",
+      "method": superpixels,
       "num_segments": task.num_segments,
       **SEEDS,
     },

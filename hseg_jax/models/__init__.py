@@ -68,7 +68,7 @@ _CHOICES = {
   "assignment": ("cosine", "path"),
   "path_distance": PATHS,
   "path_seeds": SEEDS,
-  "segment_mean": ("nearest", "bilinear"),
+  "segment_mean": ("nearest", "area", "bilinear"),
   "output": ("image", "segments"),
   "head_kind": HEADS,
   "dtype": ("float32", "bfloat16", "float16"),

@@ -43,6 +43,10 @@ class Cast(nn.Module):
     num_clusters: what each stage pools to.
     stem_strides: strides of the convolutional stem.
     position_grid: rows and columns of the position table, resized bicubically for other grids.
+    segment_mean: what a token is the mean of. "nearest": the stem's cells at which the label map
+      has the segment when it is shrunk to the stem's grid; a segment between them has no token, and
+      is masked. "area": all cells, weighted by the pixels that the segment has in them.
+      "bilinear": the features interpolated to the labels' resolution (positions bicubically).
     mlp_ratio: width of the MLPs over `dim`.
     position: "sincos" (fixed; `cast.py` of the reference) or "learned" (`cast_deit.py`).
     drop_path: rate at the last block, ramped up linearly from 0.
@@ -77,6 +81,7 @@ class Cast(nn.Module):
   num_clusters: Sequence[int]
   stem_strides: Sequence[int]
   position_grid: tuple[int, int]
+  segment_mean: str = "nearest"
   mlp_ratio: float = 4.0
   position: str = "sincos"
   drop_path: float = 0.0
@@ -206,11 +211,22 @@ class Cast(nn.Module):
   def tokenize(
     self, grid: Float[Array, "b gh gw d"], table: Float[Array, "rows columns d"], segments
   ) -> tuple[Float[Array, "b n d"], Float[Array, "b n d"], Bool[Array, "b n"]]:
-    """Means of features and of positions over segments shrunk to the stem's grid; True where
+    """Means of features and of positions over segments, as `segment_mean` says; True where
     valid."""
+    if self.segment_mean == "bilinear":
+      positions, _ = interpolated_mean(table[None], segments, self.num_segments, "bicubic")
+      # Nothing is NaN here, but compilers do not know, and so are done with one of the two large
+      # matrices before they begin the other.
+      segments = jnp.where(jnp.isnan(positions[:, :1, :1]), -1, segments)
+      features, mask = interpolated_mean(grid, segments, self.num_segments, "bilinear")
+      return features, positions, mask
     height, width = grid.shape[1:3]
     if (height, width) != table.shape[:2]:
       table = resize_bicubic(table, height, width)
+    if self.segment_mean == "area":
+      features, mask = interpolated_mean(grid, segments, self.num_segments, "nearest")
+      positions, _ = interpolated_mean(table[None], segments, self.num_segments, "nearest")
+      return features, positions, mask
     labels = shrink_labels(segments, height, width)
     features, mask = segment_mean(grid.astype(jnp.float32), labels, self.num_segments)
     tables = jnp.broadcast_to(table, (labels.shape[0], *table.shape))
@@ -249,8 +265,6 @@ class CastSeg(Cast):
 
   Attributes (besides those of `Cast`):
     fusion_dropout: inside the block fusion.
-    segment_mean: "nearest" averages over labels shrunk to the stem's grid, "bilinear" over the
-      stem's features interpolated to the labels' resolution (positions bicubically).
     output: "image" averages the fused tokens into one feature vector (pretraining), "segments"
       applies the head to each of them (fine-tuning); `features` are then the fused CLS token.
     head_kind: of "segments" also "classifier" (as SPML's) and "mask_transformer" (as Segmenter's).
@@ -259,20 +273,7 @@ class CastSeg(Cast):
   """
 
   fusion_dropout: float = 0.2
-  segment_mean: str = "nearest"
   output: str = "image"
-
-  def tokenize(self, grid, table, segments):
-    """As `Cast.tokenize`, or with interpolation instead of shrinking where `segment_mean` is
-    "bilinear"."""
-    if self.segment_mean == "nearest":
-      return super().tokenize(grid, table, segments)
-    positions, _ = interpolated_mean(table[None], segments, self.num_segments, "bicubic")
-    # Nothing is NaN here, but compilers do not know, and so are done with one of the two large
-    # matrices before they begin the other.
-    segments = jnp.where(jnp.isnan(positions[:, :1, :1]), -1, segments)
-    features, mask = interpolated_mean(grid, segments, self.num_segments, "bilinear")
-    return features, positions, mask
 
   def read_out(self, last_cls, cls_tokens, levels, train):
     """Features and logits from the fused tokens of all stages."""

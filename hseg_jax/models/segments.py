@@ -59,11 +59,13 @@ def taps(size: int, target: int, method: str) -> list[tuple[np.ndarray, np.ndarr
   Args:
     size: number of cells.
     target: number of samples.
-    method: "bilinear" (2 taps) or "bicubic" (4 taps, a = -0.75).
+    method: "nearest" (1 tap), "bilinear" (2) or "bicubic" (4, a = -0.75).
 
   Returns:
     A list of (int64 `[target]` indices, float32 `[target]` weights).
   """
+  if method == "nearest":
+    return [(nearest_indices(size, target), np.ones(target, np.float32))]
   source = (np.arange(target, dtype=np.float64) + 0.5) * (size / target) - 0.5
   low = np.floor(source).astype(np.int64)
   fraction = source - low
@@ -112,7 +114,7 @@ def interpolation_matrix(
     num_segments: n.
     rows: height of the grid.
     columns: width of the grid.
-    method: "bilinear" or "bicubic".
+    method: "nearest", "bilinear" or "bicubic".
 
   Returns:
     The map, and how many pixels each segment has, which its row sums to.
@@ -152,7 +154,7 @@ def interpolated_mean(
     grid: feature vectors; a batch of one serves every label map.
     labels: segment of each pixel; ids outside [0, num_segments) belong to no segment.
     num_segments: n.
-    method: "bilinear" or "bicubic".
+    method: "nearest", "bilinear" or "bicubic".
 
   Returns:
     The means in float32 (zero for a segment without pixels) and True where a segment has a pixel.
