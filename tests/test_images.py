@@ -8,7 +8,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from hseg_jax import images
 from hseg_jax.errors import UserError
@@ -79,6 +79,35 @@ def test_exif_rotation_is_undone():
   exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to show it
   found = decode(encoded(image, format="png", exif=exif))
   np.testing.assert_array_equal(found, np.rot90(image, k=-1))
+
+
+@pytest.mark.parametrize(
+  "options", [{"subsampling": 0}, {"subsampling": 2}, {"progressive": True}, {"keep_rgb": True}]
+)
+def test_photographs_are_decoded_as_pillow_does(options, monkeypatch, tmp_path):
+  """By OpenCV, which is quicker, both from files in memory and on disk."""
+  coarse = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+  smooth = Image.fromarray(coarse).resize((101, 67), Image.Resampling.BICUBIC)
+  data = encoded(np.asarray(smooth), format="jpeg", quality=70, **options)
+  expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+  monkeypatch.setattr(ImageFile.ImageFile, "load", None)
+  np.testing.assert_array_equal(decode(data), expected)
+  (tmp_path / "a.jpg").write_bytes(data)
+  np.testing.assert_array_equal(images.decode(tmp_path / "a.jpg", "a.jpg"), expected)
+
+
+def test_damaged_photographs_are_judged_as_by_pillow():
+  noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+  data = encoded(noise, format="jpeg")
+  flipped = bytearray(data)
+  for k in range(900, 1000, 7):
+    flipped[k] ^= 0x5A
+  # Something behind the end, an end that comes too early, and a middle that means nothing.
+  for each in (data + b"more", data[:900] + b"\xff\xd9", bytes(flipped)):
+    expected = np.asarray(Image.open(io.BytesIO(each)))
+    np.testing.assert_array_equal(decode(each), expected)
+  with pytest.raises(images.UnreadableImage, match="truncated"):
+    decode(data[:-2])
 
 
 def header_of(width, height):

@@ -169,9 +169,11 @@ def on_canvas(image: Image, canvas: Square) -> tuple[int, int]:
     if block > 1:
       rows, columns = (-(-side // block) for side in image.shape[:2])
       image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
-    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-  height, width = image.shape[:2]
-  canvas[:height, :width] = image
+    place = canvas[:height, :width]
+    cv2.resize(image, (width, height), dst=place, interpolation=cv2.INTER_LINEAR)
+  else:
+    height, width = image.shape[:2]
+    canvas[:height, :width] = image
   # Each byte is written once, for that is what a host's time goes to.
   canvas[height:] = 0
   canvas[:height, width:] = 0
