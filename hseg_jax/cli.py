@@ -269,8 +269,8 @@ def _run(argv: Sequence[str] | None) -> None:
   for argument in rest:
     if not (arguments.takes_config and argument.startswith(prefix)):
       raise UserError(f"Unknown argument {argument!r} (see hseg --help).")
-  if argv is None:  # the process is this command's alone
-    allocation.adapt()
+  if argv is None and arguments.function is not _score:  # which runs without jax
+    allocation.adapt()  # the process is this command's alone
   arguments.function(arguments, [argument.removeprefix(prefix) for argument in rest])
 
 
