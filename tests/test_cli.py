@@ -254,7 +254,7 @@ def test_only_a_process_of_its_own_is_adapted(monkeypatch):
 
 
 def test_scores_do_not_wait_for_jax():
-  code = "import sys; from hseg_jax import cli; code = cli.main(); print(code, 'jax' in sys.modules)"
+  code = "import sys; from hseg_jax import cli; print(cli.main(), 'jax' in sys.modules)"
   words = ["score", "bsds", "--predictions", "none", "--ground-truth", "none", "--out", "none"]
   found = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
   assert found.stdout == "2 False\n", found.stderr
