@@ -33,7 +33,7 @@ setuptools.setup(
     "clu>=0.0.12",
     "tensorflow-cpu>=2.20",  # clu's writers and tensorflow-datasets' builders
     "tensorboard>=2.20",
-    "opencv-contrib-python-headless>=4.10",
+    "opencv-contrib-python-headless>=4.11",
     "numpy>=2.0",
     "scipy>=1.14",
     "scikit-image>=0.25",

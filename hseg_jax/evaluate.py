@@ -14,6 +14,7 @@ from hseg_jax import experiment as experiments
 from hseg_jax import files
 from hseg_jax.errors import UserError
 from hseg_jax.interop import exported, torch_weights
+from hseg_jax.models import known_fields
 from hseg_jax.settings import Settings
 from hseg_jax.training import checkpoint, sharding
 from hseg_jax.training import workdir as workdirs
@@ -69,9 +70,13 @@ def evaluate(
     flat, trained = exported.load_exported(weights)
     variables, step = exported.unflatten(flat), None
   settings = config if isinstance(config, dict) else config.to_dict()
+  model, known = settings["model"], trained.get("model", {})
   # Data that the model was not trained on may have masks and no classes: the head stays its own.
-  head = {field: trained.get("model", {}).get(field) for field in _HEAD_FIELDS}
-  experiment = experiments.setup({**settings, "model": {**settings["model"], **head}})
+  kept = {field: known.get(field) for field in _HEAD_FIELDS}
+  if model.get("segment_mean") is None and "segment_mean" in known_fields(model["name"]):
+    # So do the means that the weights were trained with, whatever the superpixels are now.
+    kept["segment_mean"] = known.get("segment_mean", "nearest")
+  experiment = experiments.setup({**settings, "model": {**model, **kept}})
   evaluators = experiments.make_evaluators(experiment)
   _check_variables(variables, experiment.model)
   _compare_classes(trained.get("class_names") or (), experiment)

@@ -20,6 +20,7 @@ from hseg_jax import augmentation, create_model, macs
 from hseg_jax.data import pipeline, sources
 from hseg_jax.data.segmenters import HOST_SUPERPIXELS
 from hseg_jax.errors import UserError
+from hseg_jax.models import known_fields
 from hseg_jax.objectives import contrastive, supervised
 from hseg_jax.preprocessing import count_on_device
 from hseg_jax.settings import Settings, check_ranges
@@ -114,8 +115,10 @@ def complete_model(fields: Settings, superpixels: str) -> Settings:
   The device's follow borders so closely that some lie between the cells of a coarse stem; means by
   area give these a token as well. Others stay with the published means.
   """
-  default = {"segment_mean": "area"} if superpixels == "device" else {}
-  return default | {key: value for key, value in fields.items() if value is not None}
+  given = {key: value for key, value in fields.items() if value is not None}
+  if superpixels == "device" and "segment_mean" in known_fields(fields["name"]):
+    return {"segment_mean": "area"} | given
+  return given
 
 
 def make_model(settings: Settings) -> Any:

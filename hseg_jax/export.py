@@ -15,6 +15,9 @@ from hseg_jax.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from hseg_jax.settings import Settings
 from hseg_jax.training import workdir as workdirs
 
+# Values of a model's fields that the published PyTorch classes know nothing of.
+_NOT_OF_TORCH = {"assignment": "path", "segment_mean": "area"}
+
 
 def export(
   workdir: str | os.PathLike,
@@ -51,11 +54,12 @@ def export(
   if push is not None:
     hub.check_push(push)
   variables, step, settings = load_run(workdir)
-  if torch and settings["model"].get("assignment") == "path":
-    raise UserError(
-      f"The run in {workdir} assigns tokens along paths, which the PyTorch classes cannot do; "
-      "export without --torch."
-    )
+  for field, value in _NOT_OF_TORCH.items():
+    if torch and settings["model"].get(field) == value:
+      raise UserError(
+        f"The run in {workdir} has model.{field}={value!r}, which the PyTorch classes cannot do; "
+        "export without --torch."
+      )
   info = describe(settings, variables) | {
     "step": step,
     "metrics": workdirs.last_metrics(workdir, step),

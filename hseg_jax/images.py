@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import pathlib
+import re
 
 import cv2
 import numpy as np
@@ -18,6 +19,10 @@ from hseg_jax.errors import UserError
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 LABEL_EXTENSIONS = (".npy", ".npz", ".png")
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS  # 89 million; Pillow holds larger ones for an attack
+# Of JPEG. What begins with 0xff is a marker, but for that byte itself within a scan, which zero
+# follows, and for restarts of it.
+_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]", re.DOTALL)
 LABELS_KEY = "segments"  # of a label map in an npz file; what `Hierarchy.save` calls it
 
 
@@ -41,8 +46,8 @@ def decode(file: str | os.PathLike | io.BytesIO, name: str) -> UInt8[np.ndarray,
       `MAX_PIXELS` pixels, or values whose range nobody knows (floating point, 32 bits).
   """
   try:
-    in_memory = isinstance(file, io.BytesIO)
-    opened = contextlib.nullcontext(file) if in_memory else open(file, "rb")
+    is_open = hasattr(file, "read")
+    opened = contextlib.nullcontext(file) if is_open else open(file, "rb")
     with opened as stream, Image.open(stream) as image:
       # Before anything is decoded: a header alone can ask for all the memory there is.
       if image.width * image.height > MAX_PIXELS:
@@ -75,13 +80,16 @@ def _decode_upright_jpeg(
   image: Image.Image, stream: io.BufferedIOBase
 ) -> UInt8[np.ndarray, "h w 3"] | None:
   """What Pillow would make of a photograph, in two thirds of the time: OpenCV has the same decoder,
-  and makes no copies. None for everything else, and for damaged files, which Pillow judges."""
-  orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-  if image.format != "JPEG" or image.mode != "RGB" or orientation != 1:
+  and makes no copies. None for all else, and for what may be damaged, as OpenCV accepts more."""
+  if image.format != "JPEG" or image.mode != "RGB":
+    return None
+  if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
     return None
   stream.seek(0)
   data = stream.read()
-  if not data.endswith(b"\xff\xd9"):  # the end of the image
+  # The first marker behind the start of the only scan has to be the end of the file.
+  marker = _MARKER.search(data, data.find(_START_OF_SCAN) + len(_START_OF_SCAN))
+  if marker is None or data[marker.start() :] != _END_OF_IMAGE:
     return None
   flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
   return cv2.imdecode(np.frombuffer(data, np.uint8), flags)

@@ -90,7 +90,9 @@ def test_imagenet100_lists_a_hundred_classes():
 def test_full_size_steps_lower_without_a_device(name):
   settings = load(name).to_dict()
   settings["model"] |= {"num_classes": 1000 if settings["objective"]["name"] == "supervised" else 0}
-  settings["model"] = {k: v for k, v in settings["model"].items() if v is not None}
+  settings["model"] = experiment.complete_model(
+    settings["model"], settings["superpixels"]["method"]
+  )
   model = experiment.make_model(settings)
   objective = experiment.make_objective(settings, model, num_steps=100)
   tx, _ = experiment.make_optimizer(settings, objective, num_steps=100)

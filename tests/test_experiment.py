@@ -115,14 +115,21 @@ def test_superpixels_must_fit_the_model():
   [("seeds", None, "nearest"), ("device", None, "area"), ("device", "nearest", "nearest")],
 )
 def test_superpixels_of_the_device_are_averaged_by_area_unless_told_otherwise(method, given, found):
-  fields = {"model__name": "cast_tiny", "model__depths": (1, 1, 1, 1), "model__num_segments": 9}
-  fields |= {"superpixels__method": method, "superpixels__num_segments": 9}
+  fields = {"model__name": "cast_tiny", "model__depths": (1, 1, 1, 1), "model__num_segments": 16}
+  fields |= {"superpixels__method": method, "superpixels__num_segments": 16}
   cast = settings(**fields, model__segment_mean=given)
   cast["model"] |= {"position_grid": None}
   made = experiment.setup(cast)
   assert made.model.segment_mean == found
   # What is stored with a run, and exported.
   assert made.settings["model"].get("segment_mean", "nearest") == found
+
+
+def test_models_without_such_means_take_superpixels_of_the_device():
+  fields = {"name": "tome_small", "dim": None}
+  assert experiment.complete_model(fields, "device") == {"name": "tome_small"}
+  with pytest.raises(UserError, match="takes no superpixels; set superpixels.method='none'"):
+    experiment.setup(settings(superpixels__method="device"))
 
 
 def test_labels_of_images_need_a_model_that_classifies_images():

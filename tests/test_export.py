@@ -104,8 +104,9 @@ def test_pytorch_weights_are_the_same_weights(run, tmp_path):
   assert not (tmp_path / "out" / "pytorch_model.safetensors").exists()
 
 
-def test_pytorch_knows_no_paths(run, tmp_path, monkeypatch):
-  settings = {**SETTINGS, "model": {**MODEL, "assignment": "path"}}
+@pytest.mark.parametrize("fields", [{"assignment": "path"}, {"segment_mean": "area"}])
+def test_pytorch_knows_no_paths_and_areas(fields, run, tmp_path, monkeypatch):
+  settings = {**SETTINGS, "model": {**MODEL, **fields}}
   monkeypatch.setattr(export, "load_run", lambda workdir: ({}, 20, settings))
   with pytest.raises(UserError, match="export without --torch"):
     export.export(run, tmp_path / "out", torch=True)

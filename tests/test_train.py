@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import types
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -239,3 +240,20 @@ def test_bfloat16_keeps_parameters_float32():
   assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.target))} == {
     jnp.dtype("float32")
   }
+
+
+@pytest.mark.parametrize(
+  ("trained", "given", "found"),
+  [({"segment_mean": "area"}, None, "area"), ({}, None, "nearest"), ({}, "bilinear", "bilinear")],
+)
+def test_tokens_are_averaged_in_evaluation_as_in_training(
+  trained, given, found, tmp_path, monkeypatch
+):
+  config = tiny_run.config("supervised", superpixels__method="device").to_dict()
+  config["model"] |= {"name": "cast_tiny", "segment_mean": given}
+  seen = mock.Mock(side_effect=UserError("enough"))
+  monkeypatch.setattr(evaluate.experiments, "setup", seen)
+  monkeypatch.setattr(evaluate, "load_run", lambda workdir: ({}, 1, {"model": trained}))
+  with pytest.raises(UserError, match="enough"):
+    evaluate.evaluate(config, workdir="any", out=tmp_path)
+  assert seen.call_args.args[0]["model"]["segment_mean"] == found

@@ -85,6 +85,19 @@ def nearest_name(name: str, names) -> str:
   return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(sorted(names))}."
 
 
+def known_fields(name: str) -> set[str]:
+  """What `create_model` takes for a variant.
+
+  Raises:
+    UserError: there is no such variant.
+  """
+  if name not in VARIANTS:
+    raise UserError(f"There is no model {name!r}: {nearest_name(name, VARIANTS)}")
+  known = {field.name for field in dataclasses.fields(VARIANTS[name][0])} - {"parent", "name"}
+  # `init` is a method of every Flax module, so the field itself has a longer name.
+  return known - {"weight_init"} | {"init"}
+
+
 def create_model(name: str, **overrides) -> nn.Module:
   """Builds a model.
 
@@ -99,12 +112,8 @@ def create_model(name: str, **overrides) -> nn.Module:
   Raises:
     UserError: on an unknown name or field, or a value that the model cannot have.
   """
-  if name not in VARIANTS:
-    raise UserError(f"There is no model {name!r}: {nearest_name(name, VARIANTS)}")
+  known = known_fields(name)
   cls, fields = VARIANTS[name]
-  # `init` is a method of every Flax module, so the field itself has a longer name.
-  known = {field.name for field in dataclasses.fields(cls)} - {"parent", "name"}
-  known = known - {"weight_init"} | {"init"}
   for key in overrides:
     if key not in known:
       raise UserError(f"Model {name!r} has no field {key!r}: {nearest_name(key, known)}")

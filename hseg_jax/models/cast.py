@@ -45,8 +45,9 @@ class Cast(nn.Module):
     position_grid: rows and columns of the position table, resized bicubically for other grids.
     segment_mean: what a token is the mean of. "nearest": the stem's cells at which the label map
       has the segment when it is shrunk to the stem's grid; a segment between them has no token, and
-      is masked. "area": all cells, weighted by the pixels that the segment has in them.
-      "bilinear": the features interpolated to the labels' resolution (positions bicubically).
+      is masked. "area": all cells, weighted by the pixels that the segment has in them, if the
+      label map is at least as fine. "bilinear": the features interpolated to the label map's size,
+      positions bicubically.
     mlp_ratio: width of the MLPs over `dim`.
     position: "sincos" (fixed; `cast.py` of the reference) or "learned" (`cast_deit.py`).
     drop_path: rate at the last block, ramped up linearly from 0.
