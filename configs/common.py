@@ -71,7 +71,8 @@ def _model() -> ConfigDict:
   c.position_grid = placeholder(tuple)  # rows and columns of the position table
   # Tokens are means of the stem's cells: "nearest" (as published, those that show the segment when
   # its map is shrunk), "area" (all, by its pixels in them) or "bilinear" (interpolated). If not
-  # given, "area" with superpixels of the device and "nearest" with others.
+  # given, "area" with superpixels of the device and "nearest" with others; in evaluation those of
+  # the weights.
   c.segment_mean = placeholder(str)
   c.drop_path = placeholder(float)  # rate at the last block
   c.pool_dropout = placeholder(float)

@@ -15,9 +15,6 @@ from hseg_jax.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from hseg_jax.settings import Settings
 from hseg_jax.training import workdir as workdirs
 
-# Values of a model's fields that the published PyTorch classes know nothing of.
-_NOT_OF_TORCH = {"assignment": "path", "segment_mean": "area"}
-
 
 def export(
   workdir: str | os.PathLike,
@@ -54,12 +51,8 @@ def export(
   if push is not None:
     hub.check_push(push)
   variables, step, settings = load_run(workdir)
-  for field, value in _NOT_OF_TORCH.items():
-    if torch and settings["model"].get(field) == value:
-      raise UserError(
-        f"The run in {workdir} has model.{field}={value!r}, which the PyTorch classes cannot do; "
-        "export without --torch."
-      )
+  if torch:
+    _check_torch(workdir, settings["model"])
   info = describe(settings, variables) | {
     "step": step,
     "metrics": workdirs.last_metrics(workdir, step),
@@ -89,6 +82,17 @@ def export(
   exported.save(out, exported.unflatten(stored), info, extras)
   if push is not None:
     print(f"pushed to {hub.push(out, push, [exported.WEIGHTS, exported.INFO, *extras])}")
+
+
+def _check_torch(workdir: str | os.PathLike, model: Settings) -> None:
+  """Refuses what the published PyTorch class of such a model does not compute."""
+  means = ("nearest", "bilinear") if model["name"].endswith("_seg") else ("nearest",)
+  for field, values in (("assignment", ("cosine",)), ("segment_mean", means)):
+    if model.get(field, values[0]) not in values:
+      raise UserError(
+        f"The run in {workdir} has model.{field}={model[field]!r}, which the PyTorch class does "
+        "not know; export without --torch."
+      )
 
 
 def describe(settings: Settings, variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def test_superpixels_of_the_device_are_averaged_by_area_unless_told_otherwise(me
   assert made.settings["model"].get("segment_mean", "nearest") == found
 
 
-def test_models_without_such_means_take_superpixels_of_the_device():
+def test_models_without_such_means_are_not_told_of_them():
   fields = {"name": "tome_small", "dim": None}
   assert experiment.complete_model(fields, "device") == {"name": "tome_small"}
   with pytest.raises(UserError, match="takes no superpixels; set superpixels.method='none'"):

@@ -104,8 +104,10 @@ def test_pytorch_weights_are_the_same_weights(run, tmp_path):
   assert not (tmp_path / "out" / "pytorch_model.safetensors").exists()
 
 
-@pytest.mark.parametrize("fields", [{"assignment": "path"}, {"segment_mean": "area"}])
-def test_pytorch_knows_no_paths_and_areas(fields, run, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+  "fields", [{"assignment": "path"}, {"segment_mean": "area"}, {"segment_mean": "bilinear"}]
+)
+def test_pytorch_knows_no_paths_and_other_means(fields, run, tmp_path, monkeypatch):
   settings = {**SETTINGS, "model": {**MODEL, **fields}}
   monkeypatch.setattr(export, "load_run", lambda workdir: ({}, 20, settings))
   with pytest.raises(UserError, match="export without --torch"):

@@ -90,6 +90,8 @@ def test_photographs_are_decoded_as_pillow_does(options, monkeypatch, tmp_path):
   coarse = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
   smooth = Image.fromarray(coarse).resize((101, 67), Image.Resampling.BICUBIC)
   data = encoded(np.asarray(smooth), format="jpeg", quality=70, **options)
+  preview = encoded(flat(0), format="jpeg")  # embedded, as by cameras
+  data = data[:2] + b"\xff\xe4" + struct.pack(">H", 2 + len(preview)) + preview + data[2:]
   expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
   monkeypatch.setattr(ImageFile.ImageFile, "load", None)
   np.testing.assert_array_equal(decode(data), expected)
