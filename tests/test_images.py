@@ -99,7 +99,7 @@ def test_photographs_are_decoded_as_pillow_does(options, monkeypatch, tmp_path):
   np.testing.assert_array_equal(images.decode(tmp_path / "a.jpg", "a.jpg"), expected)
 
 
-def test_other_photographs_and_damaged_ones_are_judged_by_pillow():
+def test_other_photographs_and_damaged_ones_are_judged_as_by_pillow():
   noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
   data = encoded(noise, format="jpeg")
   flipped = bytearray(data)
