@@ -279,11 +279,14 @@ def describe_model(experiment: Experiment, variables: Any) -> dict[str, str]:
 
 def train_batches(experiment: Experiment, start_step: int) -> Iterator[dict[str, np.ndarray]]:
   """This host's batches from `start_step` on; a pure function of the step."""
-  settings = experiment.settings
+  settings, source = experiment.settings, experiment.train_source
+  options = augmentation.options(settings)
+  if options["canvas_size"] is not None:
+    source = source.at_least(options["canvas_size"])
   return pipeline.train_batches(
-    experiment.train_source,
+    source,
     batch_size=settings["batch_size"],
-    **augmentation.options(settings),
+    **options,
     seed=settings["seed"],
     start_step=start_step,
     num_workers=settings["data"]["num_workers"],

@@ -1,6 +1,7 @@
 """From a config to its objects."""
 
 import dataclasses
+import itertools
 import sys
 import types
 
@@ -8,9 +9,10 @@ import jax
 import numpy as np
 import pytest
 import tiny_run
+from PIL import Image
 
 import hseg_jax
-from hseg_jax import experiment
+from hseg_jax import experiment, images
 from hseg_jax.data import sources
 from hseg_jax.errors import UserError
 from hseg_jax.interop import torch_weights
@@ -80,6 +82,24 @@ def test_batches_have_the_announced_shapes(objective):
   later = experiment.train_batches(e, 0)
   next(later)
   np.testing.assert_array_equal(next(later)["label"], next(experiment.train_batches(e, 1))["label"])
+
+
+def test_only_canvases_are_filled_with_smaller_photographs(tmp_path):
+  noise = np.random.default_rng(0).integers(0, 256, (40, 64, 3), np.uint8)
+  for split, name in itertools.product(("train", "val"), "ab"):
+    (tmp_path / split / name).mkdir(parents=True)
+    Image.fromarray(noise).save(tmp_path / split / name / "0.jpg")
+  fields = {"source": "folder", "root": str(tmp_path), "val_split": "val", "image_size": 16}
+  fields |= {"augment": "supervised", "canvas_size": 32}
+  some = settings(**{f"data__{key}": value for key, value in fields.items()})
+  whole = experiment.setup(some)
+  assert next(experiment.train_batches(whole, 0))["image"].shape == (8, 16, 16, 3)
+  some["data"]["augment_on"] = "device"
+  canvas = next(experiment.train_batches(experiment.setup(some), 0))["canvas"]
+  half = images.decode(tmp_path / "train" / "a" / "0.jpg", "it", 32)
+  assert half.shape == (20, 32, 3)
+  np.testing.assert_array_equal(canvas[:, :20], [half] * 8)
+  assert whole.train_source[0]["image"].shape == (40, 64, 3)
 
 
 def test_batches_bring_no_superpixels_that_the_step_makes():

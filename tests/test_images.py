@@ -99,6 +99,49 @@ def test_photographs_are_decoded_as_pillow_does(options, monkeypatch, tmp_path):
   np.testing.assert_array_equal(images.decode(tmp_path / "a.jpg", "a.jpg"), expected)
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"turned": True}, {"mode": "CMYK"}])
+@pytest.mark.parametrize("longest, factor", [(202, 1), (101, 2), (51, 2), (50, 4), (24, 8), (1, 8)])
+def test_photographs_come_smaller_where_that_is_enough(options, longest, factor):
+  coarse = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+  smooth = Image.fromarray(coarse).resize((203, 133), Image.Resampling.BICUBIC)
+  mode, turned, exif = options.get("mode", "RGB"), options.get("turned"), Image.Exif()
+  exif[0x0112] = 6 if turned else 1
+  progressive = options.get("progressive", False)
+  data = encoded(smooth.convert(mode), format="jpeg", exif=exif, progressive=progressive)
+  whole, found = decode(data), images.decode(io.BytesIO(data), "it", longest)
+  assert found.shape[:2] == tuple(-(-side // factor) for side in whole.shape[:2])
+  assert max(found.shape) >= longest
+  if turned:  # blocks are counted from the camera's upper left corner
+    whole, found = np.rot90(whole), np.rot90(found)
+  if factor == 1:
+    np.testing.assert_array_equal(found, whole)
+  else:
+    rows, columns = (side // factor * factor for side in whole.shape[:2])
+    blocks = whole[:rows, :columns].reshape(rows // factor, factor, columns // factor, factor, 3)
+    means = blocks.mean((1, 3))
+    errors = np.abs(found[: len(means), : means.shape[1]] - means)[1:-1, 1:-1]
+    assert errors.mean() < 2 and errors.max() < 12
+
+
+def test_a_smaller_photograph_is_the_one_pillow_makes(monkeypatch):
+  noise = np.random.default_rng(0).integers(0, 256, (90, 70, 3), np.uint8)
+  data = encoded(noise, format="jpeg")
+  expected = Image.open(io.BytesIO(data))
+  expected.draft(None, (35, 45))
+  expected = np.asarray(expected)
+  monkeypatch.setattr(ImageFile.ImageFile, "load", None)  # which OpenCV does without
+  np.testing.assert_array_equal(images.decode(io.BytesIO(data), "it", 40), expected)
+
+
+def test_what_cannot_come_smaller_comes_whole():
+  line = flat(9, (3, 500))
+  for data in (encoded(line, format="jpeg"), encoded(flat(9, (60, 80)), format="png")):
+    assert images.decode(io.BytesIO(data), "it", 10).shape == decode(data).shape
+  data = encoded(flat(9, (60, 80)), format="jpeg")
+  with pytest.raises(images.UnreadableImage, match="truncated"):
+    images.decode(io.BytesIO(data[:-40]), "it", 10)
+
+
 def test_other_photographs_and_damaged_ones_are_judged_as_by_pillow():
   noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
   data = encoded(noise, format="jpeg")

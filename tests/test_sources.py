@@ -79,6 +79,17 @@ def test_num_examples_are_spread_over_the_data_set(tree):
   assert len(source) == 4 and values(source) == [0, 20, 100, 120]
 
 
+def test_photographs_come_smaller_where_that_is_enough(tree):
+  (tree / "train" / "ant" / "5.jpg").write_bytes(encoded(flat(50, (40, 64)), format="jpeg"))
+  source = load("folder", root=str(tree))
+  shapes = lambda source: [source[i]["image"].shape[:2] for i in range(4, 7)]
+  assert shapes(source.at_least(16)) == [(8, 12), (10, 16), (8, 12)]
+  assert shapes(source.at_least(32)) == [(8, 12), (20, 32), (8, 12)]
+  assert shapes(source) == [(8, 12), (40, 64), (8, 12)]
+  drawn = load("partworld", num_examples=20)
+  assert drawn.at_least(8)[0]["image"].shape == (32, 32, 3)
+
+
 @pytest.mark.parametrize(
   ("root", "split", "words"),
   [

@@ -1,6 +1,7 @@
 """Where examples come from: PartWorld, a class-per-folder image tree, images with masks, or
 TensorFlow Datasets."""
 
+import copy
 import io
 import os
 import pathlib
@@ -112,6 +113,15 @@ class Source:
     self.vocabulary: Vocabulary | None = getattr(examples, "vocabulary", None)
     self.mask_labels: masks.Labels | None = getattr(examples, "mask_labels", None)
 
+  def at_least(self, longest: int) -> "Source":
+    """The same examples, of whose images it is enough that longer sides have so many pixels: where
+    the data set knows how, larger ones are decoded to a half, a quarter or an eighth of their size.
+    """
+    smaller = copy.copy(self)
+    if hasattr(self._examples, "at_least"):
+      smaller._examples = self._examples.at_least(longest)
+    return smaller
+
   def __len__(self) -> int:
     return self._length
 
@@ -178,7 +188,18 @@ class BadImages:
     )
 
 
-class FolderExamples:
+class _Photographs:
+  """Examples that can be decoded smaller; see `Source.at_least`."""
+
+  _longest: int | None = None
+
+  def at_least(self, longest: int) -> Examples:
+    smaller = copy.copy(self)
+    smaller._longest = longest
+    return smaller
+
+
+class FolderExamples(_Photographs):
   """A class-per-folder image tree, `root/split/class/image`; classes and files in sorted order."""
 
   def __init__(self, root: str, split: str):
@@ -215,10 +236,11 @@ class FolderExamples:
 
   def __getitem__(self, index: int) -> Example:
     path = self._folder / self._files[index]
-    return {"image": decode(path, str(path)), "label": self._labels[index]}
+    image = decode(path, str(path), self._longest)
+    return {"image": image, "label": self._labels[index]}
 
 
-class TfdsExamples:
+class TfdsExamples(_Photographs):
   """A data set prepared by TensorFlow Datasets as array_record, the format with random access."""
 
   def __init__(self, name: str, data_dir: str, split: str):
@@ -265,7 +287,8 @@ class TfdsExamples:
 
   def __getitem__(self, index: int) -> Example:
     record = self._records[index]
-    image = decode(io.BytesIO(record["image"]), f"{index} of {self._name}")
+    name = f"{index} of {self._name}"
+    image = decode(io.BytesIO(record["image"]), name, self._longest)
     return {"image": image, "label": int(record["label"])}
 
 
