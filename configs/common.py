@@ -83,7 +83,7 @@ def _model() -> ConfigDict:
   c.train_last_pool = placeholder(bool)  # whether losses reach the last pooling
   c.assignment = placeholder(str)  # "cosine" (as published) or "path": along borders
   c.path_distance = placeholder(str)  # "minimax" or "shortest"
-  c.path_seeds = placeholder(str)  # "regions", "graph" or "features" (as published)
+  c.path_seeds = placeholder(str)  # "balanced", "regions", "graph" or "features" (as published)
   c.path_color = placeholder(bool)  # whether mean colours count in a path's length
   c.path_contrast = placeholder(bool)  # whether the contrast across borders does
   c.path_cosine = placeholder(bool)  # whether the published cosines count beside distances

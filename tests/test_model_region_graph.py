@@ -123,9 +123,10 @@ def test_minimax_edges_are_the_longest_of_all_pairs(weights):
   np.testing.assert_array_equal(found, [all_pairs(one, "minimax") for one in weights])
 
 
-def linkage(weights, borders, mask, num_groups):
+def linkage(weights, borders, mask, num_groups, sizes=None):
   """The definition in plain loops."""
   groups = [{i} for i in np.flatnonzero(mask)]
+  enough = 0 if sizes is None else 0.1 * sizes[mask].sum() / num_groups
   while len(groups) > num_groups:
     best = np.inf, None
     for i, first in enumerate(groups):
@@ -133,6 +134,9 @@ def linkage(weights, borders, mask, num_groups):
         block = np.ix_(sorted(first), sorted(second))
         if borders[block].any():
           mean = np.average(np.where(borders[block] > 0, weights[block], 0), weights=borders[block])
+          if enough:
+            smaller = min(sizes[list(first)].sum(), sizes[list(second)].sum())
+            mean *= min(smaller / enough, 1)
           best = min(best, (mean, (first, second)), key=lambda item: item[0])
     if best[1] is None:
       break
@@ -145,17 +149,23 @@ def linkage(weights, borders, mask, num_groups):
   return labels
 
 
+@pytest.mark.parametrize("sized", [False, True])
 @pytest.mark.parametrize("num_groups", [1, 6, 20])
-def test_average_linkage_merges_by_the_mean_along_borders(num_groups):
+def test_average_linkage_merges_by_the_mean_along_borders(num_groups, sized):
   weights = np.concatenate([grids(4, batch=4) ** 0.1, sparse_graphs(n=16, degree=3.0)])
   rng = np.random.default_rng(7)
   length = np.triu(rng.integers(1, 9, weights.shape))
   borders = np.where(np.isinf(weights), 0, length + np.swapaxes(length, 1, 2)).astype(np.float32)
   mask = rng.random(weights.shape[:2]) < 0.8
   merge = jax.jit(graphs.average_linkage, static_argnames="num_groups")
-  found = merge(weights, borders, mask, num_groups)
-  expected = [linkage(*one, num_groups) for one in zip(weights, borders, mask, strict=True)]
-  np.testing.assert_array_equal(found, expected)
+  sizes = rng.integers(1, 200, mask.shape).astype(np.float32) ** 2
+  inputs = weights, borders, mask
+  found = merge(*inputs, num_groups, sizes if sized else None)
+  plain = [linkage(*one, num_groups) for one in zip(*inputs, strict=True)]
+  by_size = [linkage(*one, num_groups, size) for *one, size in zip(*inputs, sizes, strict=True)]
+  np.testing.assert_array_equal(found, by_size if sized else plain)
+  if num_groups == 6:
+    assert not np.array_equal(plain, by_size)
 
 
 def test_runs_under_vmap():

@@ -124,7 +124,7 @@ def test_bfloat16_and_remat_keep_the_output(name, fields):
     (dict(name="cast_tiny", drop_path=1.5), ["drop_path=1.5"]),
     (dict(name="vit_small", mlp_ratio=-1.0), ["mlp_ratio=-1.0"]),
     (dict(name="cast_tiny", assignment="paths"), ["'paths'", "cosine, path"]),
-    (dict(name="cast_tiny", path_seeds="grid"), ["'grid'", "features, graph, regions"]),
+    (dict(name="cast_tiny", path_seeds="grid"), ["'grid'", "features, graph, regions, balanced"]),
     (dict(name="cast_tiny", assignment="path", empty_segments="attend"), ["path", "'mask'"]),
     (dict(name="vit_small", assignment="path"), ["vit_small", "assignment"]),
   ],

@@ -61,7 +61,7 @@ class Cast(nn.Module):
       segments, so that regions hang together where superpixels do. It needs no parameters but has
       some to train, and can be put upon weights that were trained without it.
     path_distance: "minimax" or "shortest", see `path_assignment.PathAssignment`.
-    path_seeds: "features" (as published), "graph" or "regions", see there.
+    path_seeds: "features" (as published), "graph", "regions" or "balanced", see there.
     path_color: whether the distance of mean colours counts in it.
     path_contrast: whether the contrast across borders does, from pixel to pixel of `segments`.
     path_cosine: whether the published cosines count beside distances in the soft assignment.
@@ -92,7 +92,7 @@ class Cast(nn.Module):
   train_last_pool: bool = False
   assignment: str = "cosine"
   path_distance: str = "minimax"
-  path_seeds: str = "regions"
+  path_seeds: str = "balanced"
   path_color: bool = True
   path_contrast: bool = False
   path_cosine: bool = False

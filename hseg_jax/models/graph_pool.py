@@ -109,7 +109,7 @@ class GraphPooling(nn.Module):
   attend_empty: bool
   assignment: str = "cosine"
   path_distance: str = "minimax"
-  path_seeds: str = "regions"
+  path_seeds: str = "balanced"
   path_color: bool = True
   path_contrast: bool = False
   path_cosine: bool = False

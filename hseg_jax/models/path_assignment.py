@@ -12,7 +12,7 @@ from hseg_jax.models.segments import nearest_indices, segment_mean, segment_sum
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
-SEEDS = ("features", "graph", "regions")
+SEEDS = ("features", "graph", "regions", "balanced")
 
 _SCALE = 5.0  # of the cosines in the published logits
 _COLOR = 0.3  # of a step of one standard deviation of ImageNet's colours
@@ -134,7 +134,8 @@ class PathAssignment(nn.Module):
     seeds: "features" samples farthest points as published, "graph" farthest nodes along the graph;
       "regions" merges touching tokens by average linkage until k regions are left, and samples
       farthest points of which no two are of one region: as unlike each other as those published, so
-      that weights trained with either meet the tokens they know.
+      that weights trained with either meet the tokens they know. "balanced" does the same, but
+      merges small regions sooner, so that fewer clusters are spent on them.
     color: whether the distance of mean colours counts.
     contrast: whether the image's steps across the shared border count, which the graph must hold.
     cosine: whether five times the cosine of token and seed is added to the logits.
@@ -178,8 +179,10 @@ class PathAssignment(nn.Module):
     weights = jnp.where(jnp.eye(mask.shape[1], dtype=bool)[None], 0, lengths)
 
     edges = region_graph.minimax_edges(weights) if self.distance == "minimax" else None
-    if self.seeds == "regions":
-      groups = region_graph.average_linkage(weights, graph.borders, mask, self.num_clusters)
+    if self.seeds in ("regions", "balanced"):
+      sizes = graph.sizes if self.seeds == "balanced" else None
+      merge = region_graph.average_linkage
+      groups = merge(weights, graph.borders, mask, self.num_clusters, sizes)
       sampled = farthest_point_sampling(tokens, mask, self.num_clusters, groups)
     else:
       if self.seeds == "graph":

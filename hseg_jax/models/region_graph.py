@@ -14,6 +14,8 @@ from hseg_jax.models.segments import segment_sum
 # How a path's length follows from its edges: their sum, or the longest of them.
 PATHS = ("shortest", "minimax")
 
+_SMALL = 0.1  # of the mean group: smaller unions are merged sooner
+
 
 def border_lengths(labels: Int[Array, "b h w"], num_segments: int) -> Float[Array, "b n n"]:
   """Length of the border that each two segments share: the pairs of 4-neighbours across it.
@@ -232,17 +234,21 @@ def average_linkage(
   borders: Float[Array, "b n n"],
   mask: Bool[Array, "b n"],
   num_groups: int,
+  sizes: Float[Array, "b n"] | None = None,
 ) -> Int[Array, "b n"]:
   """Merges touching nodes until `num_groups` are left, the pair with the lowest mean weight first.
 
-  The mean of two unions runs over the border between them, so it never falls as they grow, and
-  every union hangs together. Ties go to the lowest ids. Not differentiable.
+  The mean of two unions runs over the border between them, so every union hangs together. With
+  `sizes`, unions smaller than a tenth of the mean group are merged sooner: a mean counts for no more
+  of itself than the smaller of the two has of that tenth. Ties go to the lowest ids. Not
+  differentiable.
 
   Args:
     weights: of the edges.
     borders: length of the border of each two nodes, symmetric; nodes touch where it is above zero.
     mask: True for nodes that take part.
     num_groups: k; more are left where nothing touches any more, fewer where there were no more.
+    sizes: of the nodes, where they are to count.
 
   Returns:
     The group of each node, numbered by the lowest node in each; -1 for nodes that take no part.
@@ -252,10 +258,19 @@ def average_linkage(
   linked = mask[:, None] & mask[:, :, None] & (borders > 0)
   borders = jnp.where(linked, borders, 0)
   sums = jnp.where(linked, jax.lax.stop_gradient(weights), 0) * borders
+  if sizes is None:
+    fill = jnp.ones(mask.shape, jnp.float32)
+  else:  # how much each has of what a union needs to wait its turn
+    enough = _SMALL / num_groups * jnp.where(mask, sizes, 0).sum(-1, keepdims=True)
+    fill = jnp.maximum(sizes, 1) / jnp.maximum(enough, 1)
 
-  def join(sums, borders, count):
+  def join(sums, borders, fill, count):
+    def mean(total, length, fill):
+      weights = total / jnp.maximum(length, 1e-9) * jnp.minimum(fill, 1)
+      return jnp.where(length > 0, weights, jnp.inf)
+
     def step(state, _):
-      means, sums, borders, union, count = state
+      means, sums, borders, fill, union, count = state
       # Row by row, as CPUs find the place of the lowest value in a whole table but slowly. The
       # table is symmetric, so first < second.
       lowest = means.min(-1)
@@ -271,15 +286,16 @@ def average_linkage(
         return table
 
       total, length = sums[first] + sums[second], borders[first] + borders[second]
-      mean = jnp.where(length > 0, total / jnp.maximum(length, 1e-9), jnp.inf)
-      state = put(means, mean, jnp.inf), put(sums, total, 0.0), put(borders, length, 0.0)
+      fill = fill.at[first].add(jnp.where(go, fill[second], 0))
+      row = mean(total, length, jnp.minimum(fill[first], fill))
+      state = put(means, row, jnp.inf), put(sums, total, 0.0), put(borders, length, 0.0), fill
       return (*state, jnp.where(go & (union == second), first, union), count - go), None
 
-    means = jnp.where(borders > 0, sums / jnp.maximum(borders, 1e-9), jnp.inf)
-    state = means, sums, borders, nodes, count
-    return jax.lax.scan(step, state, length=max(num_nodes - num_groups, 0))[0][3]
+    means = mean(sums, borders, jnp.minimum(fill[:, None], fill[None]))
+    state = means, sums, borders, fill, nodes, count
+    return jax.lax.scan(step, state, length=max(num_nodes - num_groups, 0))[0][4]
 
-  union = jax.vmap(join)(sums, borders, mask.sum(-1))
+  union = jax.vmap(join)(sums, borders, fill, mask.sum(-1))
   is_lowest = mask & (union == nodes[None])
   rank = jnp.cumsum(is_lowest, axis=-1) - 1
   return jnp.where(mask, jnp.take_along_axis(rank, union, axis=-1), -1)
