@@ -239,8 +239,8 @@ def average_linkage(
   """Merges touching nodes until `num_groups` are left, the pair with the lowest mean weight first.
 
   The mean of two unions runs over the border between them, so every union hangs together. With
-  `sizes`, unions smaller than a tenth of the mean group are merged sooner: a mean counts for no more
-  of itself than the smaller of the two has of that tenth. Ties go to the lowest ids. Not
+  `sizes`, unions smaller than a tenth of the mean group are merged sooner: a mean counts for no
+  more of itself than the smaller of the two has of that tenth. Ties go to the lowest ids. Not
   differentiable.
 
   Args:
