@@ -23,8 +23,8 @@ def measure(
   """Times batches of training as a config prepares them, and decoding alone, in turn.
 
   Each round starts the pipeline anew, takes as many batches as it prepares ahead, and times the
-  next `num_batches`; then their files are read and decoded, and nothing else, by as many threads as
-  the pipeline has workers. Sources that draw their images, draw them in both.
+  next `num_batches`; then their files are read and decoded, at full size, and nothing else, by as
+  many threads as the pipeline has workers. Sources that draw their images, draw them in both.
 
   Args:
     settings: a config as nested dicts. Its `data` say what is done on the host.
