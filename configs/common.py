@@ -105,7 +105,8 @@ def _data() -> ConfigDict:
   c.augment = "supervised"  # "none", "supervised" or "moco" (two views)
   c.augment_on = "host"  # or "device": hosts only decode; not with superpixels by "seeds"
   # Side of the squares in which images reach the device that augments them, in pixels; larger
-  # images are shrunk to it. 512 for 224, which holds most photographs of ImageNet as they are.
+  # images are shrunk to it, JPEGs of "folder" and "tfds" by their decoder as far as halves go.
+  # 512 for 224, which holds most photographs of ImageNet as they are.
   c.canvas_size = c.get_ref("image_size") * 16 // 7
   c.min_scale = 0.08  # smallest share of an image that a random crop covers
   # Processes that prepare batches; 0: a thread of the main one. Threads of it where hosts only

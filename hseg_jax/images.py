@@ -1,6 +1,7 @@
 """Image files of any kind to RGB arrays, label maps from files, and where images lie in a folder.
 
-The one decoder of training data and of what is segmented, so that a model sees the same pixels.
+The one decoder of training data and of what is segmented, so that a model sees the same pixels,
+save where `longest` lets it make fewer of them.
 """
 
 import contextlib
@@ -51,7 +52,8 @@ def decode(
     name: what to call the image in an error.
     longest: pixels that are enough for the longer side. A JPEG that has twice as many or more comes
       at a half, a quarter or an eighth of its size, with as many at least: its decoder then skips
-      the highest frequencies, in less time than it takes to shrink the image.
+      the highest frequencies, in less time than it takes to shrink the image. One whose shorter
+      side is below 8 comes whole.
 
   Raises:
     UnreadableImage: if the file is missing, damaged, truncated, no image, has more than

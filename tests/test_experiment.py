@@ -92,14 +92,16 @@ def test_only_canvases_are_filled_with_smaller_photographs(tmp_path):
   fields = {"source": "folder", "root": str(tmp_path), "val_split": "val", "image_size": 16}
   fields |= {"augment": "supervised", "canvas_size": 32}
   some = settings(**{f"data__{key}": value for key, value in fields.items()})
-  whole = experiment.setup(some)
-  assert next(experiment.train_batches(whole, 0))["image"].shape == (8, 16, 16, 3)
+  host = experiment.setup(some)
+  assert next(experiment.train_batches(host, 0))["image"].shape == (8, 16, 16, 3)
   some["data"]["augment_on"] = "device"
-  canvas = next(experiment.train_batches(experiment.setup(some), 0))["canvas"]
+  device = experiment.setup(some)
+  canvas = next(experiment.train_batches(device, 0))["canvas"]
   half = images.decode(tmp_path / "train" / "a" / "0.jpg", "it", 32)
   assert half.shape == (20, 32, 3)
   np.testing.assert_array_equal(canvas[:, :20], [half] * 8)
-  assert whole.train_source[0]["image"].shape == (40, 64, 3)
+  for source in (device.train_source, device.val_source):  # as evaluators see them
+    assert source[0]["image"].shape == (40, 64, 3)
 
 
 def test_batches_bring_no_superpixels_that_the_step_makes():

@@ -126,7 +126,8 @@ def test_minimax_edges_are_the_longest_of_all_pairs(weights):
 def linkage(weights, borders, mask, num_groups, sizes=None):
   """The definition in plain loops."""
   groups = [{i} for i in np.flatnonzero(mask)]
-  enough = 0 if sizes is None else 0.1 * sizes[mask].sum() / num_groups
+  if sizes is not None:
+    enough, sizes = 0.1 * sizes[mask].sum() / num_groups, np.maximum(sizes, 1)
   while len(groups) > num_groups:
     best = np.inf, None
     for i, first in enumerate(groups):
@@ -134,7 +135,7 @@ def linkage(weights, borders, mask, num_groups, sizes=None):
         block = np.ix_(sorted(first), sorted(second))
         if borders[block].any():
           mean = np.average(np.where(borders[block] > 0, weights[block], 0), weights=borders[block])
-          if enough:
+          if sizes is not None:
             smaller = min(sizes[list(first)].sum(), sizes[list(second)].sum())
             mean *= min(smaller / enough, 1)
           best = min(best, (mean, (first, second)), key=lambda item: item[0])
@@ -158,7 +159,8 @@ def test_average_linkage_merges_by_the_mean_along_borders(num_groups, sized):
   borders = np.where(np.isinf(weights), 0, length + np.swapaxes(length, 1, 2)).astype(np.float32)
   mask = rng.random(weights.shape[:2]) < 0.8
   merge = jax.jit(graphs.average_linkage, static_argnames="num_groups")
-  sizes = rng.integers(1, 200, mask.shape).astype(np.float32) ** 2
+  sizes = rng.integers(0, 200, mask.shape).astype(np.float32) ** 2
+  sizes = np.where(mask & (rng.random(mask.shape) < 0.1), 0, np.where(mask, sizes, 1e6))
   inputs = weights, borders, mask
   found = merge(*inputs, num_groups, sizes if sized else None)
   plain = [linkage(*one, num_groups) for one in zip(*inputs, strict=True)]

@@ -117,6 +117,20 @@ def test_seeds_of_regions_are_as_unlike_as_sampled_points():
   np.testing.assert_array_equal(sampled, expected)
 
 
+def test_specks_are_merged_sooner_where_regions_are_balanced():
+  features, mask, labels, image = map(jnp.asarray, inputs(3))
+  graph = paths.make_graph(labels, image, mask, contrast=True)
+  together = lambda groups: np.asarray(groups)[:, :, None] == np.asarray(groups)[:, None]
+  found = {}
+  for seeds, sizes in (("regions", None), ("balanced", graph.sizes)):
+    _, _, lengths, own, _ = assign(("minimax", seeds), features, mask, labels, image)
+    groups = graphs.average_linkage(jnp.asarray(lengths), graph.borders, mask, 7, sizes)
+    found[seeds] = together(own)
+    np.testing.assert_array_equal(found[seeds], together(groups))
+  assert not np.array_equal(found["regions"], found["balanced"])
+  assert hseg_jax.create_model("cast_tiny", assignment="path").path_seeds == "balanced"
+
+
 @pytest.mark.parametrize(
   "form",
   [("minimax", "regions", "cosine"), ("minimax", "graph"), ("shortest", "features")],

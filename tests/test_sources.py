@@ -153,6 +153,13 @@ def test_too_many_unreadable_images_stop_the_run(tree):
     values(load("folder", root=str(tree), max_bad_images=1))
 
 
+def test_smaller_photographs_are_counted_with_the_others(tree, caplog):
+  _damage(tree)
+  source = load("folder", root=str(tree), max_bad_images=2)
+  assert values(source) == values(source.at_least(4))
+  assert len(caplog.records) == 2
+
+
 def test_a_data_set_without_a_readable_image_is_refused(tree):
   for file in tree.glob("train/*/*.png"):
     file.write_text("hello")
@@ -249,6 +256,9 @@ def test_tfds_without_a_network():
     assert source.class_names[0] == "n01440764"
     example = source[4]
     assert example["image"].ndim == 3 and example["image"].dtype == np.uint8
+    rows, columns = example["image"].shape[:2]
+    smaller = source.at_least(max(rows, columns) // 2)[4]["image"]
+    assert smaller.shape[:2] == (-(-rows // 2), -(-columns // 2))
     assert 0 <= example["label"] < 1000
 
 

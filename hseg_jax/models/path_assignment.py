@@ -28,7 +28,7 @@ class RegionGraph(struct.PyTreeNode):
   Attributes:
     borders: length of the border that each two share, in pixels; zero where they do not touch.
     colors: mean colour of each.
-    sizes: pixels of each.
+    sizes: pixels of each; those of a segment that lost its token count for nobody.
     contrasts: mean contrast across that border, times its length; None where it is not wanted.
   """
 

@@ -239,16 +239,15 @@ def average_linkage(
   """Merges touching nodes until `num_groups` are left, the pair with the lowest mean weight first.
 
   The mean of two unions runs over the border between them, so every union hangs together. With
-  `sizes`, unions smaller than a tenth of the mean group are merged sooner: a mean counts for no
-  more of itself than the smaller of the two has of that tenth. Ties go to the lowest ids. Not
-  differentiable.
+  `sizes`, it is multiplied by what the smaller union has of a tenth of the mean group, where that
+  is less than one: specks merge sooner. Ties go to the lowest ids. Not differentiable.
 
   Args:
     weights: of the edges.
     borders: length of the border of each two nodes, symmetric; nodes touch where it is above zero.
     mask: True for nodes that take part.
     num_groups: k; more are left where nothing touches any more, fewer where there were no more.
-    sizes: of the nodes, where they are to count.
+    sizes: of the nodes in pixels, less than one counting as one; None where they do not matter.
 
   Returns:
     The group of each node, numbered by the lowest node in each; -1 for nodes that take no part.
@@ -260,7 +259,7 @@ def average_linkage(
   sums = jnp.where(linked, jax.lax.stop_gradient(weights), 0) * borders
   if sizes is None:
     fill = jnp.ones(mask.shape, jnp.float32)
-  else:  # how much each has of what a union needs to wait its turn
+  else:  # what each has of the size that counts in full
     enough = _SMALL / num_groups * jnp.where(mask, sizes, 0).sum(-1, keepdims=True)
     fill = jnp.maximum(sizes, 1) / jnp.maximum(enough, 1)
 
