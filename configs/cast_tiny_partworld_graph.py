@@ -3,7 +3,7 @@
   hseg train --config configs/cast_tiny_partworld_graph.py --workdir runs/cast_tiny_partworld_graph
 
 `configs/cast_tiny_partworld.py` with poolings that follow the graph of the segments, where the
-contrast across borders counts.
+contrast across borders counts and specks do in full: drawings are cleaner than photographs.
 
 Must reach: 80 % val/top1; three seeds reach 88.2 % (standard deviation 0.2; chance 6.25 %), three
 later runs of the first 87.4, 86.3 and 86.3 %.
@@ -18,4 +18,5 @@ def get_config(arg: str = ""):
   config = cast_tiny_partworld.get_config(arg)
   config.model.assignment = "path"
   config.model.path_contrast = True
+  config.model.path_seeds = "regions"
   return config
