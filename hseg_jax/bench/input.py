@@ -7,10 +7,12 @@ from typing import Any
 
 from hseg_jax import experiment as experiments
 from hseg_jax.bench.records import record, report
-from hseg_jax.bench.timing import Clock
+from hseg_jax.bench.timing import Clock, wait_for_threads
 from hseg_jax.data import pipeline, sources
 from hseg_jax.errors import UserError
 from hseg_jax.settings import Settings
+
+_LONGEST = 60.0  # seconds that threads may take to finish a batch
 
 
 def measure(
@@ -23,8 +25,9 @@ def measure(
   """Times batches of training as a config prepares them, and decoding alone, in turn.
 
   Each round starts the pipeline anew, takes as many batches as it prepares ahead, and times the
-  next `num_batches`; then their files are read and decoded, at full size, and nothing else, by as
-  many threads as the pipeline has workers. Sources that draw their images, draw them in both.
+  next `num_batches`; then, when its threads have come to rest, their files are read and decoded, at
+  full size, and nothing else, by as many threads as the pipeline has workers. Sources that draw
+  their images, draw them in both.
 
   Args:
     settings: a config as nested dicts. Its `data` say what is done on the host.
@@ -58,7 +61,7 @@ def measure(
       _take(batches, ahead)
       clocks["pipeline"].time(_take, batches, num_batches)
       batches.close()
-      _decode(pool, source, order[:batch_size])  # while the last batch that was begun is finished
+      wait_for_threads(_LONGEST)  # that finish the batches they had begun
       clocks["decoding"].time(_decode, pool, source, order)
   records = []
   for name, clock in clocks.items():
