@@ -12,7 +12,8 @@ from hseg_jax.errors import UserError
 
 
 def test_two_lines(tmp_path, monkeypatch):
-  decoded = []
+  decoded, waited = [], []
+  monkeypatch.setattr(input, "wait_for_threads", lambda longest: waited.append(len(decoded)))
   decode = input._decode
   monkeypatch.setattr(input, "_decode", lambda *a: decoded.append(a[-1]) or decode(*a))
   settings = tiny_run.config("supervised", superpixels__method="none").to_dict()
@@ -30,7 +31,8 @@ def test_two_lines(tmp_path, monkeypatch):
     "none",
   )
   # Four batches of eight are taken ahead.
-  assert decoded[-1] == order(32, settings["seed"], range(32, 40))
+  assert decoded == [order(32, settings["seed"], range(32, 40))]
+  assert waited == [0]  # before anything was decoded
 
 
 def test_numbers_have_to_be_positive():
