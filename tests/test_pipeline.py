@@ -264,6 +264,19 @@ def test_unreadable_images_are_replaced_and_reported_by_workers(damaged, capfd):
   assert_equal(taken, train(load(damaged, max_bad_images=3), 8, **options))
 
 
+def test_canvases_serve_again(tree):
+  options = {"superpixels": NONE, "augment": "supervised", "canvas_size": 40, "num_workers": 2}
+  options |= {"batch_size": 4, "image_size": 32, "seed": 1, "start_step": 0}
+  batches = pipeline.train_batches(load(tree), **options)
+  kept = [next(batches) for _ in range(3)]
+  copies = [batch["canvas"].copy() for batch in kept]
+  used = {next(batches)["canvas"].__array_interface__["data"][0] for _ in range(40)}
+  batches.close()
+  assert len(used) < 20  # about as many as are prepared ahead
+  for batch, copy in zip(kept, copies, strict=True):
+    np.testing.assert_array_equal(batch["canvas"], copy)
+
+
 def test_canvases_cross_no_processes(tree):
   options = {"superpixels": NONE, "augment": "supervised", "canvas_size": 40, "num_workers": 2}
   options |= {"batch_size": 4, "image_size": 32, "seed": 1, "start_step": 0}

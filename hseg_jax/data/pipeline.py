@@ -9,16 +9,17 @@ import functools
 import gc
 import inspect
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
 import grain
 import numpy as np
 from absl import flags
-from jaxtyping import UInt32
+from jaxtyping import Int, UInt32
 
 from hseg_jax.data import transforms
+from hseg_jax.data.canvases import Canvases
 from hseg_jax.data.segmenters import segmenter
 from hseg_jax.data.sources import Example, Examples, Padded
 from hseg_jax.errors import UserError
@@ -82,23 +83,23 @@ def train_batches(
   host_batch = _host_batch(batch_size, host_count)
   augmentation = _augmentation(augment, image_size, augment_options or {})  # checked in any case
   segment = segmenter(superpixels)
+  positions = grain.MapDataset.range(_ENDLESS).seed(seed)
   if canvas_size is None:
     dataset = (
-      _endless(source, seed)
+      positions.map(functools.partial(_example, source=source, seed=seed))
       .random_map(augmentation)
       .map(functools.partial(_add_segments, segment=segment))
       .batch(host_batch, drop_remainder=True)
     )
   else:
     # Whole batches from the start: for each small image grain would take half as long as decoding.
-    dataset = grain.MapDataset.range(_ENDLESS).map(
+    dataset = positions.map(
       functools.partial(
         _on_canvases,
         source=source,
-        chosen=_endless(range(len(source)), seed),
         seed=seed,
         count=host_batch,
-        canvas_size=canvas_size,
+        canvases=Canvases(host_batch, canvas_size),
       )
     )
   dataset = dataset[start_step * host_count + host_index :: host_count]
@@ -147,21 +148,29 @@ def eval_batches(
   return _Batches(dataset[host_index::host_count], num_workers)
 
 
-def order(num_examples: int, seed: int, positions: Sequence[int]) -> list[int]:
+def order(num_examples: int, seed: int, positions: Iterable[int]) -> list[int]:
   """Which examples stand at these positions of the stream that `train_batches` cuts into batches.
 
   Args:
-    num_examples: of the source.
+    num_examples: of the source, shuffled anew in every pass.
     seed: as `train_batches` takes it.
     positions: from 0 on, beyond the first pass as well.
   """
-  dataset = _endless(range(num_examples), seed)
-  return [int(dataset[position]) for position in positions]
+  passes = (divmod(position, num_examples) for position in positions)
+  return [int(_shuffled(num_examples, seed, number)[place]) for number, place in passes]
 
 
-def _endless(source: Examples | Sequence[int], seed: int) -> grain.MapDataset:
-  """Shuffled anew in every pass; of an example's number and of the example itself alike."""
-  return grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+# grain's own shuffle asks for a number until it is below that of the examples; for 300 photographs
+# that took a tenth of the time of decoding them.
+@functools.lru_cache(maxsize=2)  # a pass and the next
+def _shuffled(num_examples: int, seed: int, number: int) -> Int[np.ndarray, " n"]:
+  """The examples in the order of the `number`-th pass."""
+  return np.random.default_rng((seed, number)).permutation(num_examples)
+
+
+def _example(position: int, *, source: Examples, seed: int) -> Example:
+  (index,) = order(len(source), seed, (position,))
+  return source[index]
 
 
 def _host_batch(batch_size: int, host_count: int) -> int:
@@ -289,26 +298,27 @@ def _two_views(example: Example, rng: np.random.Generator, *, transform) -> Exam
 
 
 def _on_canvases(
-  number: int,
-  *,
-  source: Examples,
-  chosen: grain.MapDataset,
-  seed: int,
-  count: int,
-  canvas_size: int,
+  number: int, *, source: Examples, seed: int, count: int, canvases: Canvases
 ) -> Batch:
   """Decodes a host's share of a batch, the `number`-th of all shares in the order of the stream.
 
   Each image goes straight into its place: copies are what a host's time goes to.
   """
-  canvas = np.empty((count, canvas_size, canvas_size, 3), np.uint8)
-  size, label = np.empty((count, 2), np.int32), np.empty(count, np.int32)
-  for i in range(count):
-    example = source[chosen[number * count + i]]
-    size[i] = transforms.on_canvas(example["image"], canvas[i])
-    label[i] = example["label"]
-  seeds = _example_seeds(seed, number * count, count)
-  return {"canvas": canvas, "size": size, "seed": seeds, "label": label}
+  start, label = number * count, np.empty(count, np.int32)
+
+  def images() -> Iterator[transforms.Image]:
+    for i in range(count):
+      example = _example(start + i, source=source, seed=seed)
+      label[i] = example["label"]
+      yield example["image"]
+
+  canvas, size = canvases.fill(images())
+  return {
+    "canvas": canvas,
+    "size": size,
+    "seed": _example_seeds(seed, start, count),
+    "label": label,
+  }
 
 
 def _example_seeds(seed: int, start: int, count: int) -> UInt32[np.ndarray, "b 2"]:

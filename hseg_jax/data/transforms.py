@@ -148,7 +148,9 @@ def _scaled_size(shape: tuple[int, int], short: int) -> tuple[int, int]:
   return max(int(short * height / width), short), short
 
 
-def on_canvas(image: Image, canvas: Square) -> tuple[int, int]:
+def on_canvas(
+  image: Image, canvas: Square, *, covered: tuple[int, int] | None = None
+) -> tuple[int, int]:
   """Lays an image into the upper left corner of a square, shrunk if it is larger.
 
   Images of one shape for an accelerator that augments them: what is no longer than the canvas
@@ -157,6 +159,7 @@ def on_canvas(image: Image, canvas: Square) -> tuple[int, int]:
   Args:
     image: RGB of any size.
     canvas: written to; what is beside the image becomes black.
+    covered: rows and columns of the canvas beyond which it is black already; None if nowhere.
 
   Returns:
     Rows and columns of the image on the canvas.
@@ -174,9 +177,10 @@ def on_canvas(image: Image, canvas: Square) -> tuple[int, int]:
   else:
     height, width = image.shape[:2]
     canvas[:height, :width] = image
-  # Each byte is written once, for that is what a host's time goes to.
-  canvas[height:] = 0
-  canvas[:height, width:] = 0
+  # No byte is written twice or in vain, for that is what a host's time goes to.
+  rows, columns = covered or canvas.shape[:2]
+  canvas[height:rows, :columns] = 0
+  canvas[:height, width:columns] = 0
   return height, width
 
 

@@ -1,0 +1,84 @@
+"""Memory of canvases serves again, but not as long as anybody looks at it."""
+
+import gc
+
+import jax
+import numpy as np
+import pytest
+
+from hseg_jax.data.canvases import Canvases
+
+
+def images(*shapes, value=255):
+  return [np.full((*shape, 3), value, np.uint8) for shape in shapes]
+
+
+def address(canvas):
+  return canvas.__array_interface__["data"][0]
+
+
+def test_what_is_beside_an_image_is_black_whatever_was_there_before():
+  canvases = Canvases(2, 8)
+  used = set()
+  for shapes in (((8, 8), (3, 5)), ((2, 6), (8, 1)), ((20, 10), (5, 5)), ((7, 2), (1, 8))):
+    canvas, size = canvases.fill(images(*shapes))
+    assert canvas.shape == (2, 8, 8, 3) and canvas.dtype == np.uint8 and size.dtype == np.int32
+    for i in range(2):
+      expected = np.zeros((8, 8, 3), np.uint8)
+      expected[: size[i, 0], : size[i, 1]] = 255
+      np.testing.assert_array_equal(canvas[i], expected)
+    used.add(address(canvas))
+    del canvas
+  assert len(used) == 1
+  np.testing.assert_array_equal(size, [[7, 2], [1, 8]])
+
+
+@pytest.mark.parametrize(
+  "look",
+  [
+    lambda canvas: canvas,
+    lambda canvas: canvas[1],
+    lambda canvas: canvas[:, ::2].reshape(-1),
+    lambda canvas: memoryview(canvas),
+    lambda canvas: jax.device_put(canvas),
+    lambda canvas: jax.device_put(canvas[0]),
+  ],
+  ids=["itself", "part", "view of a view", "buffer", "jax", "jax of a part"],
+)
+def test_what_is_looked_at_is_not_written_to(look):
+  canvases = Canvases(2, 64)
+  held = look(canvases.fill(images((64, 64), (64, 64), value=1))[0])
+  gc.collect()
+  for _ in range(3):
+    canvases.fill(images((64, 64), (64, 64), value=2))
+  assert (np.asarray(held) == 1).all()
+
+
+def test_sizes_are_kept_when_memory_serves_again():
+  canvases = Canvases(1, 8)
+  _, size = canvases.fill(images((3, 4)))
+  canvases.fill(images((5, 6)))
+  np.testing.assert_array_equal(size, [[3, 4]])
+
+
+def test_canvases_cannot_be_written_to():
+  canvas, _ = Canvases(1, 8).fill(images((3, 4)))
+  with pytest.raises(ValueError, match="read-only"):
+    canvas[0, 7, 7] = 1
+
+
+def test_a_batch_is_filled_whole_or_not_at_all():
+  canvases = Canvases(2, 8)
+  for wrong in (images((8, 8)), images((8, 8), (8, 8), (8, 8))):
+    with pytest.raises(ValueError, match="zip"):
+      canvases.fill(wrong)
+  canvas, size = canvases.fill(images((2, 2), (3, 3)))
+  assert canvas.sum() == 255 * 3 * (4 + 9) and (size == [[2, 2], [3, 3]]).all()
+
+
+def test_memory_outlives_its_canvases():
+  canvases = Canvases(1, 64)
+  canvas, _ = canvases.fill(images((64, 64), value=7))
+  del canvases
+  gc.collect()
+  assert (canvas == 7).all()
