@@ -31,7 +31,7 @@ def test_two_lines(tmp_path, monkeypatch):
     "none",
   )
   # Four batches of eight are taken ahead.
-  assert decoded == [order(32, settings["seed"], range(32, 40))]
+  assert decoded == [[order(32, settings["seed"], range(32, 40))]]
   assert waited == [0]  # before anything was decoded
 
 

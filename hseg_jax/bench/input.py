@@ -54,6 +54,7 @@ def measure(
   ahead = 4 * threads  # batches; more than the workers hold ready
   wanted = range(ahead * batch_size, (ahead + num_batches) * batch_size)
   order = pipeline.order(len(source), settings["seed"], wanted)
+  shares = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
   clocks = {"pipeline": Clock(), "decoding": Clock()}
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
     for _ in range(repeats):
@@ -62,7 +63,7 @@ def measure(
       clocks["pipeline"].time(_take, batches, num_batches)
       batches.close()
       wait_for_threads(_LONGEST)  # that finish the batches they had begun
-      clocks["decoding"].time(_decode, pool, source, order)
+      clocks["decoding"].time(_decode, pool, source, shares)
   records = []
   for name, clock in clocks.items():
     fields = {"size": data["image_size"], "batch": batch_size, "dtype": "uint8", "host": True}
@@ -83,8 +84,13 @@ def _take(batches: Iterator[Any], count: int) -> None:
 
 
 def _decode(
-  pool: concurrent.futures.Executor, source: sources.Source, order: Sequence[int]
+  pool: concurrent.futures.Executor, source: sources.Source, shares: Sequence[Sequence[int]]
 ) -> None:
-  # In the thread itself an image is given up at once, as memory would run out otherwise.
-  for _ in pool.map(lambda index: source[index]["image"].shape, order):
+  """Decodes the images of each share in one of the threads, as the pipeline does a batch's."""
+
+  def decode(share: Sequence[int]) -> None:
+    for index in share:
+      source[index]  # given up at once, as memory would run out otherwise
+
+  for _ in pool.map(decode, shares):
     pass
