@@ -304,12 +304,12 @@ def _on_canvases(
 
   Each image goes straight into its place: copies are what a host's time goes to.
   """
-  start, label = number * count, np.empty(count, np.int32)
+  start, labels = number * count, []
 
   def images() -> Iterator[transforms.Image]:
-    for i in range(count):
-      example = _example(start + i, source=source, seed=seed)
-      label[i] = example["label"]
+    for index in order(len(source), seed, range(start, start + count)):
+      example = source[index]
+      labels.append(example["label"])
       yield example["image"]
 
   canvas, size = canvases.fill(images())
@@ -317,7 +317,7 @@ def _on_canvases(
     "canvas": canvas,
     "size": size,
     "seed": _example_seeds(seed, start, count),
-    "label": label,
+    "label": np.array(labels, np.int32),
   }
 
 

@@ -179,8 +179,10 @@ def on_canvas(
     canvas[:height, :width] = image
   # No byte is written twice or in vain, for that is what a host's time goes to.
   rows, columns = covered or canvas.shape[:2]
-  canvas[height:rows, :columns] = 0
-  canvas[:height, width:columns] = 0
+  if height < rows:
+    canvas[height:rows, :columns] = 0
+  if width < columns:
+    canvas[:height, width:columns] = 0
   return height, width
 
 
