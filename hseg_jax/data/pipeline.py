@@ -72,9 +72,9 @@ def train_batches(
   Returns:
     An iterator of dicts: `image` uint8 `[b, h, w, 3]`, `segments` int32 `[b, h, w]` (with
     methods of the host) and `label` int32 `[b]`; with "moco", `image_1`, `segments_1`, `image_2`
-    and `segments_2` instead of the first two. With a canvas, `canvas` uint8 `[b, c, c, 3]`, the
-    image's `size` in it int32 `[b, 2]` and `seed` uint32 `[b, 2]` instead. Its `close()` ends the
-    workers.
+    and `segments_2` instead of the first two. With a canvas, `canvas` uint8 `[b, c, c, 3]`, which
+    cannot be written to, the image's `size` in it int32 `[b, 2]` and `seed` uint32 `[b, 2]`
+    instead. Its `close()` ends the workers.
 
   Raises:
     UserError: on an unknown augmentation, option or superpixel method, or a batch size that the
