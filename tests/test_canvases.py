@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from hseg_jax.data import transforms
 from hseg_jax.data.canvases import Canvases
 
 
@@ -47,11 +48,26 @@ def test_what_is_beside_an_image_is_black_whatever_was_there_before():
 )
 def test_what_is_looked_at_is_not_written_to(look):
   canvases = Canvases(2, 64)
+  canvases.fill(images((64, 64), (64, 64), value=3))  # for new memory and used alike
   held = look(canvases.fill(images((64, 64), (64, 64), value=1))[0])
   gc.collect()
   for _ in range(3):
     canvases.fill(images((64, 64), (64, 64), value=2))
   assert (np.asarray(held) == 1).all()
+
+
+def test_what_was_black_stays_untouched(monkeypatch):
+  covered, on_canvas = [], transforms.on_canvas
+
+  def record(image, canvas, **options):
+    covered.append(options["covered"])
+    return on_canvas(image, canvas, **options)
+
+  monkeypatch.setattr(transforms, "on_canvas", record)
+  canvases = Canvases(2, 8)
+  for shapes in (((3, 4), (16, 12)), ((8, 8), (1, 1)), ((2, 2), (2, 2))):
+    canvases.fill(images(*shapes))
+  assert covered == [(0, 0), (0, 0), (3, 4), (8, 6), (8, 8), (1, 1)]
 
 
 def test_sizes_are_kept_when_memory_serves_again():

@@ -128,6 +128,9 @@ def test_order_and_augmentation_depend_on_seed_and_epoch(tree):
   assert not np.array_equal(epochs[0]["image"], other["image"])
   augmented = np.concatenate([b["image"] for b in train(source, 4, batch_size=11)])
   assert len({image.tobytes() for image in augmented}) == 44
+  one = load(tree, num_examples=1)
+  first, second = (train(one, 1, seed=seed)[0]["image"] for seed in (1, 2))
+  assert not np.array_equal(first, second)
 
 
 def test_another_process_makes_the_same_batch(tree):
@@ -271,8 +274,12 @@ def test_canvases_serve_again(tree):
   kept = [next(batches) for _ in range(3)]
   copies = [batch["canvas"].copy() for batch in kept]
   used = {next(batches)["canvas"].__array_interface__["data"][0] for _ in range(40)}
-  batches.close()
   assert len(used) < 20  # about as many as are prepared ahead
+  kept += [next(batches) for _ in range(3)]  # in memory that served before
+  copies += [batch["canvas"].copy() for batch in kept[3:]]
+  for _ in range(20):
+    next(batches)
+  batches.close()
   for batch, copy in zip(kept, copies, strict=True):
     np.testing.assert_array_equal(batch["canvas"], copy)
 
@@ -354,3 +361,4 @@ def test_order_is_that_of_the_batches():
   found = [label for _ in range(6) for label in next(batches)["label"]]
   batches.close()
   assert pipeline.order(7, 5, range(18)) == found and found[:7] != found[7:14]
+  assert pipeline.order(7, 6, range(7)) not in (found[:7], found[7:14])

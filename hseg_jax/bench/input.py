@@ -26,12 +26,13 @@ def measure(
 
   Each round starts the pipeline anew, takes as many batches as it prepares ahead, and times the
   next `num_batches`; then, when its threads have come to rest, their files are read and decoded, at
-  full size, and nothing else, by as many threads as the pipeline has workers. Sources that draw
-  their images, draw them in both.
+  full size, and nothing else, by as many threads as the pipeline has workers, an equal share each.
+  Sources that draw their images, draw them in both.
 
   Args:
     settings: a config as nested dicts. Its `data` say what is done on the host.
-    num_batches: how many batches of a round are timed.
+    num_batches: how many batches of a round are timed, rounded up to a multiple of the workers,
+      which finish theirs together.
     repeats: rounds.
     out: file for the JSON lines, besides the standard output.
 
@@ -51,10 +52,11 @@ def measure(
   source, data = experiment.train_source, settings["data"]
   batch_size, workers = settings["batch_size"], data["num_workers"]
   threads = max(workers, 1)
+  num_batches = -(-num_batches // threads) * threads
   ahead = 4 * threads  # batches; more than the workers hold ready
   wanted = range(ahead * batch_size, (ahead + num_batches) * batch_size)
   order = pipeline.order(len(source), settings["seed"], wanted)
-  shares = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+  shares = [order[i::threads] for i in range(threads)]
   clocks = {"pipeline": Clock(), "decoding": Clock()}
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
     for _ in range(repeats):
@@ -86,7 +88,7 @@ def _take(batches: Iterator[Any], count: int) -> None:
 def _decode(
   pool: concurrent.futures.Executor, source: sources.Source, shares: Sequence[Sequence[int]]
 ) -> None:
-  """Decodes the images of each share in one of the threads, as the pipeline does a batch's."""
+  """Decodes the images of each share in a thread of its own."""
 
   def decode(share: Sequence[int]) -> None:
     for index in share:

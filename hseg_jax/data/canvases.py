@@ -19,7 +19,8 @@ class Canvases:
   """Canvases for one batch after the other, in memory that serves again.
 
   A batch has tens of megabytes, most of them black: new memory would have to be cleared each time,
-  by the system and then for the padding; of what served before only the rest of an image is.
+  by the system and then for the padding; of what served before only the rest of an image is. There
+  is memory for as many batches as were ever held at once.
   """
 
   def __init__(self, count: int, canvas_size: int):
@@ -45,6 +46,9 @@ class Canvases:
     Returns:
       The canvases, which cannot be written to, and each image's rows and columns. Others are filled
       as long as these, or any view of them, are held.
+
+    Raises:
+      ValueError: more images than there are in a batch, or fewer.
     """
     try:
       memory = self._free.pop()

@@ -16,7 +16,7 @@ import cv2
 import grain
 import numpy as np
 from absl import flags
-from jaxtyping import Int, UInt32
+from jaxtyping import UInt32
 
 from hseg_jax.data import transforms
 from hseg_jax.data.canvases import Canvases
@@ -28,7 +28,7 @@ Batch = dict[str, np.ndarray]
 
 MASKS = ("object", "parts", "semantic")
 
-_ENDLESS = 2**40  # batches
+_ENDLESS = 2**40  # examples or batches
 
 
 def train_batches(
@@ -83,17 +83,17 @@ def train_batches(
   host_batch = _host_batch(batch_size, host_count)
   augmentation = _augmentation(augment, image_size, augment_options or {})  # checked in any case
   segment = segmenter(superpixels)
-  positions = grain.MapDataset.range(_ENDLESS).seed(seed)
+  numbers = grain.MapDataset.range(_ENDLESS).seed(seed)  # of examples, or of batches
   if canvas_size is None:
     dataset = (
-      positions.map(functools.partial(_example, source=source, seed=seed))
+      numbers.map(functools.partial(_example, source=source, seed=seed))
       .random_map(augmentation)
       .map(functools.partial(_add_segments, segment=segment))
       .batch(host_batch, drop_remainder=True)
     )
   else:
     # Whole batches from the start: for each small image grain would take half as long as decoding.
-    dataset = positions.map(
+    dataset = numbers.map(
       functools.partial(
         _on_canvases,
         source=source,
@@ -163,9 +163,10 @@ def order(num_examples: int, seed: int, positions: Iterable[int]) -> list[int]:
 # grain's own shuffle asks for a number until it is below that of the examples; for 300 photographs
 # that took a tenth of the time of decoding them.
 @functools.lru_cache(maxsize=2)  # a pass and the next
-def _shuffled(num_examples: int, seed: int, number: int) -> Int[np.ndarray, " n"]:
+def _shuffled(num_examples: int, seed: int, number: int) -> UInt32[np.ndarray, " n"]:
   """The examples in the order of the `number`-th pass."""
-  return np.random.default_rng((seed, number)).permutation(num_examples)
+  examples = np.arange(num_examples, dtype=np.uint32)
+  return np.random.default_rng((seed, number)).permutation(examples)
 
 
 def _example(position: int, *, source: Examples, seed: int) -> Example:

@@ -178,11 +178,11 @@ def on_canvas(
     height, width = image.shape[:2]
     canvas[:height, :width] = image
   # No byte is written twice or in vain, for that is what a host's time goes to.
-  rows, columns = covered or canvas.shape[:2]
-  if height < rows:
-    canvas[height:rows, :columns] = 0
-  if width < columns:
-    canvas[:height, width:columns] = 0
+  old_height, old_width = covered or canvas.shape[:2]
+  if height < old_height:
+    canvas[height:old_height, :old_width] = 0
+  if width < old_width:
+    canvas[: min(height, old_height), width:old_width] = 0
   return height, width
 
 
