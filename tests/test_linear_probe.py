@@ -96,7 +96,7 @@ def test_the_validation_images_do_not_choose(monkeypatch):
 
 
 def test_views_are_crops_of_all_but_the_held_out_images(trained):
-  dict(make(num_views=3).run({"scale": jnp.ones(())}))
+  dict(make(num_views=3, min_scale=0.3).run({"scale": jnp.ones(())}))
   features, labels, _ = trained[0]
   assert features.shape == (3, 25, 6)
   assert len({tuple(row) for row in features.reshape(-1, 6).tolist()}) == 75  # each another crop
