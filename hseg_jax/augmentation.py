@@ -1,6 +1,6 @@
 """Augmentation on the accelerator: the recipes of `hseg_jax.data.transforms`, jitted.
 
-The host decodes, and lays every image on a canvas of one size (`transforms.on_canvas`). What is
+The host decodes, and lays every image on a canvas of one size (`canvases.on_canvas`). What is
 drawn at random and what is done to pixels happens here, from a seed that the host sends along: it
 belongs to the example's position in the stream, as on the host, so neither restarts nor the number
 of hosts change an image. Another number of devices makes a level of difference in a few pixels,

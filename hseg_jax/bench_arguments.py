@@ -124,7 +124,7 @@ def _add_input(sub: argparse.ArgumentParser) -> None:
     metavar="FILE.py[:ARG]",
     help="any field may be overridden by --config.FIELD=VALUE",
   )
-  what = "timed at once (default 10)"
+  what = "timed at once, rounded up to a multiple of the workers (default 10)"
   sub.add_argument("--num-batches", type=int, default=10, metavar="N", help=what)
   sub.add_argument("--repeats", type=int, default=5, metavar="N", help="rounds (default 5)")
 

@@ -12,7 +12,7 @@ from test_device_transforms import assert_alike
 from test_transforms import photo
 
 from hseg_jax import augmentation, device_transforms, train
-from hseg_jax.data import transforms
+from hseg_jax.data import canvases, transforms
 from hseg_jax.errors import UserError
 from hseg_jax.superpixels import grid
 from hseg_jax.training import sharding
@@ -28,7 +28,7 @@ def make(augment="supervised", **options):
 def batch_of(count):
   """One photograph so many times, each with a seed of its own."""
   canvas = np.empty((CANVAS, CANVAS, 3), np.uint8)
-  size = np.array(transforms.on_canvas(photo(36, 40), canvas), np.int32)
+  size = np.array(canvases.on_canvas(photo(36, 40), canvas), np.int32)
   repeat = lambda x: np.repeat(x[None], count, axis=0)
   seed = np.random.default_rng(0).integers(0, 1 << 32, (count, 2), np.uint32)
   label = np.arange(count, dtype=np.int32)

@@ -10,7 +10,7 @@ import tiny_run
 from hseg_jax import cli
 from hseg_jax.bench import input
 from hseg_jax.data import sources
-from hseg_jax.data.pipeline import order
+from hseg_jax.data.stream import order
 from hseg_jax.errors import UserError
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hseg_jax.data import pipeline, sources
+from hseg_jax.data import pipeline, sources, stream
 from hseg_jax.errors import UserError
 from hseg_jax.superpixels import grid, seeds
 
@@ -173,7 +173,7 @@ def test_canvases_are_decoded_images_with_seeds(tree):
     "label": (np.int32, (4,)),
   }
   plain = train(source, 6, superpixels=NONE, augment="none")
-  source_images = [source[i]["image"] for i in pipeline.order(11, 1, range(24))]
+  source_images = [source[i]["image"] for i in stream.order(11, 1, range(24))]
   for i, image in enumerate(source_images):
     canvas, size = batches[i // 4]["canvas"][i % 4], batches[i // 4]["size"][i % 4]
     if max(image.shape) <= 40:
@@ -360,5 +360,5 @@ def test_order_is_that_of_the_batches():
   )
   found = [label for _ in range(6) for label in next(batches)["label"]]
   batches.close()
-  assert pipeline.order(7, 5, range(18)) == found and found[:7] != found[7:14]
-  assert pipeline.order(7, 6, range(7)) not in (found[:7], found[7:14])
+  assert stream.order(7, 5, range(18)) == found and found[:7] != found[7:14]
+  assert stream.order(7, 6, range(7)) not in (found[:7], found[7:14])

@@ -215,35 +215,3 @@ def test_a_line_of_pixels_is_cut_before_it_is_magnified(shape, monkeypatch):
   assert transforms.evaluation(image, image_size=32).shape == (32, 32, 3)
   assert max(sizes[0]) <= 16 * min(sizes[0])
   assert transforms.evaluation_mask(image[:, :, 0], image_size=32).shape == (32, 32)
-
-
-@pytest.mark.parametrize("shape", [(30, 40), (40, 30), (40, 40)])
-def test_what_fits_a_canvas_keeps_its_pixels(shape):
-  canvas = np.full((40, 40, 3), 255, np.uint8)
-  assert transforms.on_canvas(photo(*shape), canvas) == shape
-  height, width = shape
-  np.testing.assert_array_equal(canvas[:height, :width], photo(*shape))
-  assert not canvas[height:].any() and not canvas[:, width:].any()
-
-
-@pytest.mark.parametrize("covered", [(0, 0), (10, 35), (10, 40), (35, 20), (35, 35), (40, 40)])
-def test_what_is_black_on_a_canvas_is_not_written_again(covered):
-  canvas = np.full((40, 40, 3), 9, np.uint8)  # where it says that it is black
-  expected = canvas.copy()
-  canvas[: covered[0], : covered[1]] = 255
-  expected[: covered[0], : covered[1]] = 0
-  expected[:20, :30] = photo(20, 30)
-  assert transforms.on_canvas(photo(20, 30), canvas, covered=covered) == (20, 30)
-  np.testing.assert_array_equal(canvas, expected)
-
-
-@pytest.mark.parametrize(
-  ("shape", "expected"), [((60, 44), (40, 29)), ((100, 150), (27, 40)), ((1, 500), (1, 40))]
-)
-def test_what_does_not_fit_a_canvas_is_shrunk(shape, expected):
-  canvas = np.full((40, 40, 3), 255, np.uint8)
-  assert transforms.on_canvas(photo(*shape), canvas) == expected
-  wanted = transforms.resize(photo(*shape), *expected).astype(int)
-  height, width = expected
-  assert np.abs(canvas[:height, :width] - wanted).mean() < 9  # other filters, and it has noise
-  assert not canvas[height:].any() and not canvas[:, width:].any()

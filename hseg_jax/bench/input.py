@@ -8,7 +8,7 @@ from typing import Any
 from hseg_jax import experiment as experiments
 from hseg_jax.bench.records import record, report
 from hseg_jax.bench.timing import Clock, wait_for_threads
-from hseg_jax.data import pipeline, sources
+from hseg_jax.data import sources, stream
 from hseg_jax.errors import UserError
 from hseg_jax.settings import Settings
 
@@ -55,7 +55,7 @@ def measure(
   num_batches = -(-num_batches // threads) * threads
   ahead = 4 * threads  # batches; more than the workers hold ready
   wanted = range(ahead * batch_size, (ahead + num_batches) * batch_size)
-  order = pipeline.order(len(source), settings["seed"], wanted)
+  order = stream.order(len(source), settings["seed"], wanted)
   shares = [order[i::threads] for i in range(threads)]
   clocks = {"pipeline": Clock(), "decoding": Clock()}
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:

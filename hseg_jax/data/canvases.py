@@ -4,10 +4,49 @@ import weakref
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from jaxtyping import Int32, UInt8
 
 from hseg_jax.data import transforms
+
+
+def on_canvas(
+  image: transforms.Image, canvas: transforms.Square, *, covered: tuple[int, int] | None = None
+) -> tuple[int, int]:
+  """Lays an image into the upper left corner of a square, shrunk if it is larger.
+
+  Images of one shape for an accelerator that augments them: what is no longer than the canvas
+  keeps its pixels, of the rest crops are cut from a smaller version.
+
+  Args:
+    image: RGB of any size.
+    canvas: written to; what is beside the image becomes black.
+    covered: rows and columns of the canvas beyond which it is black already; None if nowhere.
+
+  Returns:
+    Rows and columns of the image on the canvas.
+  """
+  canvas_size, longest = len(canvas), max(image.shape[:2])
+  if longest > canvas_size:
+    height, width = (max(round(side * canvas_size / longest), 1) for side in image.shape[:2])
+    # Whole blocks, then what is left of the factor: `resize` would cost as much as decoding.
+    block = longest // canvas_size
+    if block > 1:
+      rows, columns = (-(-side // block) for side in image.shape[:2])
+      image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
+    place = canvas[:height, :width]
+    cv2.resize(image, (width, height), dst=place, interpolation=cv2.INTER_LINEAR)
+  else:
+    height, width = image.shape[:2]
+    canvas[:height, :width] = image
+  # No byte is written twice or in vain, for that is what a host's time goes to.
+  old_height, old_width = covered or canvas.shape[:2]
+  if height < old_height:
+    canvas[height:old_height, :old_width] = 0
+  if width < old_width:
+    canvas[: min(height, old_height), width:old_width] = 0
+  return height, width
 
 
 class _Memory(NamedTuple):
@@ -21,6 +60,9 @@ class Canvases:
   A batch has tens of megabytes, most of them black: new memory would have to be cleared each time,
   by the system and then for the padding; of what served before only the rest of an image is. There
   is memory for as many batches as were ever held at once.
+
+  Attributes:
+    count: images in a batch.
   """
 
   def __init__(self, count: int, canvas_size: int):
@@ -30,13 +72,14 @@ class Canvases:
       count: images in a batch.
       canvas_size: side of a canvas in pixels.
     """
+    self.count = count
     self._shape = (count, canvas_size, canvas_size, 3)
     self._free: list[_Memory] = []
 
   def fill(
     self, images: Iterable[UInt8[np.ndarray, "_ _ 3"]]
   ) -> tuple[UInt8[np.ndarray, "b c c 3"], Int32[np.ndarray, "b 2"]]:
-    """Lays images into the upper left corners of canvases; see `transforms.on_canvas`.
+    """Lays images into the upper left corners of canvases; see `on_canvas`.
 
     May be called by several threads.
 
@@ -53,10 +96,10 @@ class Canvases:
     try:
       memory = self._free.pop()
     except IndexError:
-      memory = _Memory(np.zeros(self._shape, np.uint8), [(0, 0)] * self._shape[0])
+      memory = _Memory(np.zeros(self._shape, np.uint8), [(0, 0)] * self.count)
     canvas, covered = memory
-    for i, image in zip(range(len(canvas)), images, strict=True):
-      covered[i] = transforms.on_canvas(image, canvas[i], covered=covered[i])
+    for i, image in zip(range(self.count), images, strict=True):
+      covered[i] = on_canvas(image, canvas[i], covered=covered[i])
     loan = _Loan(canvas)
     weakref.finalize(loan, self._free.append, memory).atexit = False
     return np.asarray(loan), np.array(covered, np.int32)

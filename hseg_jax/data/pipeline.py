@@ -9,16 +9,15 @@ import functools
 import gc
 import inspect
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
 import grain
 import numpy as np
 from absl import flags
-from jaxtyping import UInt32
 
-from hseg_jax.data import transforms
+from hseg_jax.data import stream, transforms
 from hseg_jax.data.canvases import Canvases
 from hseg_jax.data.segmenters import segmenter
 from hseg_jax.data.sources import Example, Examples, Padded
@@ -93,15 +92,9 @@ def train_batches(
     )
   else:
     # Whole batches from the start: for each small image grain would take half as long as decoding.
-    dataset = numbers.map(
-      functools.partial(
-        _on_canvases,
-        source=source,
-        seed=seed,
-        count=host_batch,
-        canvases=Canvases(host_batch, canvas_size),
-      )
-    )
+    canvases = Canvases(host_batch, canvas_size)
+    decode = functools.partial(_on_canvases, source=source, seed=seed, canvases=canvases)
+    dataset = numbers.map(decode)
   dataset = dataset[start_step * host_count + host_index :: host_count]
   return _Batches(dataset, num_workers, in_threads=canvas_size is not None)
 
@@ -148,29 +141,8 @@ def eval_batches(
   return _Batches(dataset[host_index::host_count], num_workers)
 
 
-def order(num_examples: int, seed: int, positions: Iterable[int]) -> list[int]:
-  """Which examples stand at these positions of the stream that `train_batches` cuts into batches.
-
-  Args:
-    num_examples: of the source, shuffled anew in every pass.
-    seed: as `train_batches` takes it.
-    positions: from 0 on, beyond the first pass as well.
-  """
-  passes = (divmod(position, num_examples) for position in positions)
-  return [int(_shuffled(num_examples, seed, number)[place]) for number, place in passes]
-
-
-# grain's own shuffle asks for a number until it is below that of the examples; for 300 photographs
-# that took a tenth of the time of decoding them.
-@functools.lru_cache(maxsize=2)  # a pass and the next
-def _shuffled(num_examples: int, seed: int, number: int) -> UInt32[np.ndarray, " n"]:
-  """The examples in the order of the `number`-th pass."""
-  examples = np.arange(num_examples, dtype=np.uint32)
-  return np.random.default_rng((seed, number)).permutation(examples)
-
-
 def _example(position: int, *, source: Examples, seed: int) -> Example:
-  (index,) = order(len(source), seed, (position,))
+  (index,) = stream.order(len(source), seed, (position,))
   return source[index]
 
 
@@ -298,17 +270,16 @@ def _two_views(example: Example, rng: np.random.Generator, *, transform) -> Exam
   return {"image_1": image_1, "image_2": image_2, "label": np.int32(example["label"])}
 
 
-def _on_canvases(
-  number: int, *, source: Examples, seed: int, count: int, canvases: Canvases
-) -> Batch:
+def _on_canvases(number: int, *, source: Examples, seed: int, canvases: Canvases) -> Batch:
   """Decodes a host's share of a batch, the `number`-th of all shares in the order of the stream.
 
   Each image goes straight into its place: copies are what a host's time goes to.
   """
-  start, labels = number * count, []
+  count, labels = canvases.count, []
+  start = number * count
 
   def images() -> Iterator[transforms.Image]:
-    for index in order(len(source), seed, range(start, start + count)):
+    for index in stream.order(len(source), seed, range(start, start + count)):
       example = source[index]
       labels.append(example["label"])
       yield example["image"]
@@ -317,16 +288,9 @@ def _on_canvases(
   return {
     "canvas": canvas,
     "size": size,
-    "seed": _example_seeds(seed, start, count),
+    "seed": stream.seeds(seed, start, count),
     "label": np.array(labels, np.int32),
   }
-
-
-def _example_seeds(seed: int, start: int, count: int) -> UInt32[np.ndarray, "b 2"]:
-  """Two random words for each position of the stream from `start` on, whatever batch it is in."""
-  # Philox counts: position p has its p-th block, four numbers of 64 bits.
-  blocks = np.random.Philox(seed).advance(start).random_raw(4 * count).reshape(count, 4)
-  return np.ascontiguousarray(blocks[:, :1]).view(np.uint32)
 
 
 def _evaluation_example(example: Example, *, image_size: int, keep: Sequence[str]) -> Example:

@@ -148,44 +148,6 @@ def _scaled_size(shape: tuple[int, int], short: int) -> tuple[int, int]:
   return max(int(short * height / width), short), short
 
 
-def on_canvas(
-  image: Image, canvas: Square, *, covered: tuple[int, int] | None = None
-) -> tuple[int, int]:
-  """Lays an image into the upper left corner of a square, shrunk if it is larger.
-
-  Images of one shape for an accelerator that augments them: what is no longer than the canvas
-  keeps its pixels, of the rest crops are cut from a smaller version.
-
-  Args:
-    image: RGB of any size.
-    canvas: written to; what is beside the image becomes black.
-    covered: rows and columns of the canvas beyond which it is black already; None if nowhere.
-
-  Returns:
-    Rows and columns of the image on the canvas.
-  """
-  canvas_size, longest = len(canvas), max(image.shape[:2])
-  if longest > canvas_size:
-    height, width = (max(round(side * canvas_size / longest), 1) for side in image.shape[:2])
-    # Whole blocks, then what is left of the factor: `resize` would cost as much as decoding.
-    block = longest // canvas_size
-    if block > 1:
-      rows, columns = (-(-side // block) for side in image.shape[:2])
-      image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
-    place = canvas[:height, :width]
-    cv2.resize(image, (width, height), dst=place, interpolation=cv2.INTER_LINEAR)
-  else:
-    height, width = image.shape[:2]
-    canvas[:height, :width] = image
-  # No byte is written twice or in vain, for that is what a host's time goes to.
-  old_height, old_width = covered or canvas.shape[:2]
-  if height < old_height:
-    canvas[height:old_height, :old_width] = 0
-  if width < old_width:
-    canvas[: min(height, old_height), width:old_width] = 0
-  return height, width
-
-
 def random_resized_crop(
   image: Image,
   rng: np.random.Generator,
