@@ -30,7 +30,7 @@ def on_canvas(
   canvas_size, longest = len(canvas), max(image.shape[:2])
   if longest > canvas_size:
     height, width = (max(round(side * canvas_size / longest), 1) for side in image.shape[:2])
-    # Whole blocks, then what is left of the factor: `resize` would cost as much as decoding.
+    # Whole blocks, then what is left of the factor: all at once would cost as much as decoding.
     block = longest // canvas_size
     if block > 1:
       rows, columns = (-(-side // block) for side in image.shape[:2])
