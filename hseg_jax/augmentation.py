@@ -1,10 +1,11 @@
 """Augmentation on the accelerator: the recipes of `hseg_jax.data.transforms`, jitted.
 
-The host decodes, and lays every image on a canvas of one size (`canvases.on_canvas`). What is
-drawn at random and what is done to pixels happens here, from a seed that the host sends along: it
-belongs to the example's position in the stream, as on the host, so neither restarts nor the number
-of hosts change an image. Another number of devices makes a level of difference in a few pixels,
-where sums round otherwise.
+The host decodes, draws which crops of an image will be seen, as large images are cut before they
+travel, and lays it on a canvas of one size (`canvases.decode_batch`). What else is drawn at random
+and what is done to pixels happens here, from a seed that the host sends along: it belongs to the
+example's position in the stream, as the crops do, so neither restarts nor the number of hosts
+change an image. Another number of devices makes a level of difference in a few pixels, where sums
+round otherwise.
 """
 
 import functools
@@ -40,10 +41,6 @@ def options(settings: Mapping[str, Any]) -> dict[str, Any]:
   on_device = data["augment_on"] == "device"
   if not on_device and data["augment_on"] != "host":
     raise UserError(f'Unknown data.augment_on "{data["augment_on"]}"; choose "host" or "device".')
-  if on_device and data["augment"] == "none":
-    raise UserError(
-      'data.augment="none" leaves the device nothing to do; set data.augment_on="host".'
-    )
   if on_device and superpixels["method"] == "seeds":
     raise UserError(
       'SEEDS needs images that the host has augmented; set superpixels.method="device" or '
@@ -71,26 +68,27 @@ def make(
 
   Args:
     augment: "supervised" or "moco" (two views).
-    augment_options: further keyword arguments of the recipe, such as `min_scale`.
+    augment_options: further keyword arguments of the recipe; `min_scale` is the host's.
     image_size: side in pixels of the images that come out.
     superpixels: `method` and `num_segments`; the method "grid" adds the grid, others nothing.
     canvas_size: None where the host has done everything.
     placement: of the result; None leaves it to the compiler.
 
   Returns:
-    A compiled function: of `canvas` uint8 `[b, c, c, 3]`, `size` int32 `[b, 2]` and `seed` uint32
-    `[b, 2]` it makes `image` uint8 `[b, h, w, 3]`, with "moco" `image_1` and `image_2`; the rest
-    stays. An image depends on its own example alone. Without a canvas it changes nothing.
+    A compiled function: of `canvas` uint8 `[b, c, c, 3]`, `boxes` int32 `[b, v, 4]` and `seed`
+    uint32 `[b, 2]` it makes `image` uint8 `[b, h, w, 3]`, with "moco" `image_1` and `image_2`;
+    the rest stays. An image depends on its own example alone. Without a canvas it changes nothing.
   """
   if canvas_size is None:
     return lambda batch: batch
   recipe = {"supervised": supervised, "moco": moco_views}[augment]
-  one = functools.partial(recipe, image_size=image_size, **augment_options)
+  strengths = {name: value for name, value in augment_options.items() if name != "min_scale"}
+  one = functools.partial(recipe, image_size=image_size, **strengths)
 
   def run(batch: Batch) -> Batch:
     rest = dict(batch)
-    canvas, size, seed = (rest.pop(name) for name in ("canvas", "size", "seed"))
-    images = jax.vmap(one)(canvas, size, jax.random.wrap_key_data(seed, impl=_PRNG))
+    canvas, boxes, seed = (rest.pop(name) for name in ("canvas", "boxes", "seed"))
+    images = jax.vmap(one)(canvas, boxes, jax.random.wrap_key_data(seed, impl=_PRNG))
     images = {name: image.astype(jnp.uint8) for name, image in images.items()}
     if superpixels["method"] == "grid":
       blank = np.zeros((image_size, image_size, 3), np.uint8)
@@ -104,11 +102,10 @@ def make(
 
 def supervised(
   canvas: Canvas,
-  size: Int32[Array, "2"],
+  boxes: Int32[Array, "v 4"],
   key: Key,
   *,
   image_size: int,
-  min_scale: float = 0.08,
   brightness: float = transforms.SUPERVISED_JITTER["brightness"],
   contrast: float = transforms.SUPERVISED_JITTER["contrast"],
   saturation: float = transforms.SUPERVISED_JITTER["saturation"],
@@ -117,45 +114,38 @@ def supervised(
   """The recipe `transforms.supervised`; see there.
 
   Args:
-    canvas: RGB; the image is in its upper left corner.
-    size: rows and columns of the image.
-    key: of every random choice.
+    canvas: RGB.
+    boxes: top, left, height and width of the crop of each view.
+    key: of every other random choice.
     image_size: side of the result in pixels.
-    min_scale: smallest share of the image's area that a crop may cover.
     brightness: see `transforms.color_jitter`, as for `contrast`, `saturation` and `hue`.
   """
-  crop_key, flip_key, jitter_key = jax.random.split(key, 3)
-  box = operations.random_crop_box(crop_key, size, scale=(min_scale, 1.0))
-  image = operations.random_flip(operations.crop_and_resize(canvas, box, image_size), flip_key)
+  flip_key, jitter_key = jax.random.split(key)
+  image = operations.crop_and_resize(canvas, boxes[0], image_size)
+  image = operations.random_flip(image, flip_key)
   strengths = dict(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue)
   return {"image": operations.color_jitter(image, jitter_key, **strengths)}
 
 
 def moco_views(
-  canvas: Canvas,
-  size: Int32[Array, "2"],
-  key: Key,
-  *,
-  image_size: int,
-  min_scale: float = 0.08,
+  canvas: Canvas, boxes: Int32[Array, "v 4"], key: Key, *, image_size: int
 ) -> dict[str, Image]:
   """The two views of `transforms.moco_views`; arguments as for `supervised`."""
   keys = jax.random.split(key, len(transforms.MOCO_VIEWS))
   return {
-    f"image_{i + 1}": _moco_view(canvas, size, keys[i], image_size, min_scale, **rates)
+    f"image_{i + 1}": _moco_view(canvas, boxes[i], keys[i], image_size, **rates)
     for i, rates in enumerate(transforms.MOCO_VIEWS)
   }
 
 
-def _moco_view(canvas, size, key, image_size, min_scale, *, blur, solarization) -> Image:
+def _moco_view(canvas, box, key, image_size, *, blur, solarization) -> Image:
   """One view; `blur` and `solarization` are probabilities."""
-  keys = iter(jax.random.split(key, 8))
+  keys = iter(jax.random.split(key, 7))
 
   def sometimes(rate: float, change: Callable[[Image], Image], image: Image) -> Image:
     is_chosen = jax.random.bernoulli(next(keys), rate)  # drawn even where it is certain
     return image if rate == 0 else jnp.where(is_chosen, change(image), image)
 
-  box = operations.random_crop_box(next(keys), size, scale=(min_scale, 1.0))
   image = operations.crop_and_resize(canvas, box, image_size)
   jitter = functools.partial(operations.color_jitter, key=next(keys), **transforms.MOCO_JITTER)
   image = sometimes(transforms.MOCO_JITTER_RATE, jitter, image)

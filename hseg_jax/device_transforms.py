@@ -12,8 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, Num, UInt8
 
-from hseg_jax.data import transforms
-
 Canvas = UInt8[Array, "c c 3"]
 Image = Float[Array, "h w 3"]  # whole numbers in [0, 255]
 Scalar = Num[Array, ""] | float | int
@@ -22,40 +20,6 @@ Key = jax.Array  # of jax.random
 # Rounds to eleven bits at worst: whole numbers up to 255 stay exact, and the error of the weights
 # moves no pixel by more than a fifth of a level.
 _product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGH)
-
-
-def random_crop_box(
-  key: Key,
-  size: Int32[Array, "2"],
-  *,
-  scale: tuple[float, float],
-  ratio: tuple[float, float] = transforms.CROP_RATIO,
-) -> Int32[Array, "4"]:
-  """Top, left, height and width of a random part of an image.
-
-  All tries are drawn at once, and the first that fits counts; where none does, the largest central
-  part of a permitted ratio. Arguments as for `transforms.random_resized_crop`.
-  """
-  height, width = size
-  keys = jax.random.split(key, 4)
-  tries = (transforms.CROP_TRIES,)
-  share = jax.random.uniform(keys[0], tries, minval=scale[0], maxval=scale[1])
-  bounds = [math.log(r) for r in ratio]
-  aspect = jnp.exp(jax.random.uniform(keys[1], tries, minval=bounds[0], maxval=bounds[1]))
-  area = share * (height * width)
-  rows, columns = (jnp.round(jnp.sqrt(a)).astype(jnp.int32) for a in (area / aspect, area * aspect))
-  fits = (rows > 0) & (rows <= height) & (columns > 0) & (columns <= width)
-  some, first = fits.any(), jnp.argmax(fits)
-  # An image too broad or too high for the ratios loses the sides of its longer dimension.
-  most_rows = jnp.round(width / ratio[0]).astype(jnp.int32)
-  most_columns = jnp.round(height * ratio[1]).astype(jnp.int32)
-  rows = jnp.where(some, rows[first], jnp.minimum(height, most_rows))
-  columns = jnp.where(some, columns[first], jnp.minimum(width, most_columns))
-  top = jax.random.randint(keys[2], (), 0, height - rows + 1)
-  left = jax.random.randint(keys[3], (), 0, width - columns + 1)
-  top = jnp.where(some, top, (height - rows) // 2)
-  left = jnp.where(some, left, (width - columns) // 2)
-  return jnp.stack([top, left, rows, columns])
 
 
 def crop_and_resize(canvas: Canvas, box: Int32[Array, "4"], size: int) -> Image:

@@ -12,7 +12,7 @@ from test_device_transforms import assert_alike
 from test_transforms import photo
 
 from hseg_jax import augmentation, device_transforms, train
-from hseg_jax.data import canvases, transforms
+from hseg_jax.data import crops, transforms
 from hseg_jax.errors import UserError
 from hseg_jax.superpixels import grid
 from hseg_jax.training import sharding
@@ -25,14 +25,16 @@ def make(augment="supervised", **options):
   return augmentation.make(augment=augment, canvas_size=CANVAS, **{**defaults, **options})
 
 
-def batch_of(count):
-  """One photograph so many times, each with a seed of its own."""
-  canvas = np.empty((CANVAS, CANVAS, 3), np.uint8)
-  size = np.array(canvases.on_canvas(photo(36, 40), canvas), np.int32)
-  repeat = lambda x: np.repeat(x[None], count, axis=0)
-  seed = np.random.default_rng(0).integers(0, 1 << 32, (count, 2), np.uint32)
+def batch_of(count, views=1):
+  """One photograph so many times, each with crops and a seed of its own."""
+  rng = np.random.default_rng(0)
+  canvas = np.zeros((count, CANVAS, CANVAS, 3), np.uint8)
+  canvas[:, :36, :40] = photo(36, 40)
+  numbers = rng.random((count, views, crops.NUMBERS))
+  boxes = [[crops.random_box(36, 40, view) for view in image] for image in numbers]
+  seed = rng.integers(0, 1 << 32, (count, 2), np.uint32)
   label = np.arange(count, dtype=np.int32)
-  return {"canvas": repeat(canvas), "size": repeat(size), "seed": seed, "label": label}
+  return {"canvas": canvas, "boxes": np.array(boxes, np.int32), "seed": seed, "label": label}
 
 
 def describe(images):
@@ -49,7 +51,7 @@ def describe(images):
 @pytest.mark.parametrize("augment", ["supervised", "moco"])
 def test_recipes_give_what_the_hosts_give(augment):
   recipe = {"supervised": transforms.supervised, "moco": transforms.moco_views}[augment]
-  found = make(augment)(batch_of(600))
+  found = make(augment)(batch_of(600, transforms.VIEWS[augment]))
   host = [recipe(photo(36, 40), np.random.default_rng(i), image_size=SIZE) for i in range(600)]
   wanted = [host] if augment == "supervised" else list(zip(*host, strict=True))
   names = ["image"] if augment == "supervised" else ["image_1", "image_2"]
@@ -66,8 +68,8 @@ def test_recipes_have_the_hosts_options():
       {p.name: p.default for p in inspect.signature(getattr(m, name)).parameters.values()}
       for m in (transforms, augmentation)
     )
-    assert [x for x in host.items() if x[0] not in ("image", "rng")] == [
-      x for x in device.items() if x[0] not in ("canvas", "size", "key")
+    assert [x for x in host.items() if x[0] not in ("image", "rng", "min_scale")] == [
+      x for x in device.items() if x[0] not in ("canvas", "boxes", "key")
     ]
 
 
@@ -89,7 +91,7 @@ def test_moco_views_follow_the_reference(monkeypatch):
     monkeypatch.setattr(device_transforms, name, record(number))
   monkeypatch.setattr(device_transforms, "random_flip", lambda image, key: image)
   draw = lambda key: augmentation.moco_views(
-    jnp.zeros((1, 1, 3), jnp.uint8), jnp.array([112, 112]), key, image_size=112
+    jnp.zeros((1, 1, 3), jnp.uint8), jnp.zeros((2, 4), int), key, image_size=112
   )
   views = jax.vmap(draw)(jax.random.split(jax.random.key(0), 2000))
   expected = {"image_1": [1, 0.8, 0.2, 1, 0], "image_2": [1, 0.8, 0.2, 0.1, 0.2]}
@@ -125,9 +127,9 @@ def test_an_image_depends_on_its_own_seed_and_not_on_devices(monkeypatch):
 def test_options_and_grids_arrive():
   superpixels = {"method": "grid", "num_segments": 9}
   plain = {"min_scale": 1.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
-  square = {"canvas": photo(CANVAS, CANVAS)[None], "size": np.array([[CANVAS, CANVAS]], np.int32)}
-  # At full scale the crop is all of a square image or, where no other ratio fits, still all of it.
-  batch = square | {"seed": np.array([[0, 7]], np.uint32)}
+  box = np.array([[[0, 0, CANVAS, CANVAS]]], np.int32)
+  seed = np.array([[0, 7]], np.uint32)
+  batch = {"canvas": photo(CANVAS, CANVAS)[None], "boxes": box, "seed": seed}
   found = make(augment_options=plain, superpixels=superpixels)(batch)
   wanted = transforms.resize(photo(CANVAS, CANVAS), SIZE, SIZE).astype(int)
   errors = [np.abs(found["image"][0] - x).max() for x in (wanted, wanted[:, ::-1])]
@@ -154,7 +156,6 @@ def test_a_config_says_who_augments():
   ("field", "value", "words"),
   [
     ("data__augment_on", "gpu", 'Unknown data.augment_on "gpu"; choose "host" or "device"'),
-    ("data__augment", "none", 'nothing to do; set data.augment_on="host"'),
     ("superpixels__method", "seeds", 'set superpixels.method="device" or data.augment_on="host"'),
   ],
 )
@@ -176,6 +177,6 @@ def test_a_run_augments_on_the_device(tmp_path, monkeypatch):
   config = tiny_run.config("contrastive", **fields, eval_every_steps=2)
   assert train.train_and_evaluate(config, tmp_path).step == 2
   for names, batch in seen:
-    assert names == {"canvas", "size", "seed", "label"}
+    assert names == {"canvas", "boxes", "seed", "label"}
     assert set(batch) == {"image_1", "image_2", "label"}
   assert not np.array_equal(seen[0][1]["image_1"], seen[1][1]["image_1"])

@@ -8,63 +8,94 @@ import pytest
 from test_transforms import photo
 
 from hseg_jax.data import canvases, transforms
-from hseg_jax.data.canvases import Canvases
+from hseg_jax.data.canvases import Memory
+
+CANVAS = 40
 
 
-def images(*shapes, value=255):
-  return [np.full((*shape, 3), value, np.uint8) for shape in shapes]
+def lay(shape, *boxes, image_size=1):
+  """The canvas, the boxes on it, and where it was written to."""
+  first, second = (np.full((CANVAS, CANVAS, 3), value, np.uint8) for value in (0, 255))
+  found = canvases.on_canvas(photo(*shape), boxes, first, image_size=image_size)
+  assert canvases.on_canvas(photo(*shape), boxes, second, image_size=image_size) == found
+  return first, found, (first == second).all(axis=2)
 
 
-def address(canvas):
-  return canvas.__array_interface__["data"][0]
-
-
-@pytest.mark.parametrize("shape", [(30, 40), (40, 30), (40, 40)])
-def test_what_fits_a_canvas_keeps_its_pixels(shape):
-  canvas = np.full((40, 40, 3), 255, np.uint8)
-  assert canvases.on_canvas(photo(*shape), canvas) == shape
-  height, width = shape
-  np.testing.assert_array_equal(canvas[:height, :width], photo(*shape))
-  assert not canvas[height:].any() and not canvas[:, width:].any()
-
-
-@pytest.mark.parametrize("covered", [(0, 0), (10, 35), (10, 40), (35, 20), (35, 35), (40, 40)])
-def test_what_is_black_on_a_canvas_is_not_written_again(covered):
-  canvas = np.full((40, 40, 3), 9, np.uint8)  # where it says that it is black
-  expected = canvas.copy()
-  canvas[: covered[0], : covered[1]] = 255
-  expected[: covered[0], : covered[1]] = 0
-  expected[:20, :30] = photo(20, 30)
-  assert canvases.on_canvas(photo(20, 30), canvas, covered=covered) == (20, 30)
-  np.testing.assert_array_equal(canvas, expected)
+def cut(image, box):
+  top, left, height, width = box
+  assert height > 0 and width > 0 and min(top, left) >= 0
+  assert top + height <= len(image) and left + width <= image.shape[1]
+  return image[top : top + height, left : left + width]
 
 
 @pytest.mark.parametrize(
-  ("shape", "expected"), [((60, 44), (40, 29)), ((100, 150), (27, 40)), ((1, 500), (1, 40))]
+  ("boxes", "size"),
+  [
+    ([(10, 20, 40, 30)], (40, 30)),
+    ([(0, 0, 5, 7)], (5, 7)),
+    ([(60, 70, 20, 20)], (20, 20)),
+    ([(10, 20, 5, 5), (30, 15, 7, 9)], (27, 10)),
+    ([(10, 20, 40, 40), (15, 30, 5, 6)], (40, 40)),
+  ],
 )
-def test_what_does_not_fit_a_canvas_is_shrunk(shape, expected):
-  canvas = np.full((40, 40, 3), 255, np.uint8)
-  assert canvases.on_canvas(photo(*shape), canvas) == expected
-  wanted = transforms.resize(photo(*shape), *expected).astype(int)
-  height, width = expected
-  assert np.abs(canvas[:height, :width] - wanted).mean() < 9  # other filters, and it has noise
-  assert not canvas[height:].any() and not canvas[:, width:].any()
+def test_crops_that_fit_a_canvas_keep_their_pixels(boxes, size):
+  canvas, found, is_written = lay((80, 90), *boxes)
+  for box, there in zip(boxes, found, strict=True):
+    np.testing.assert_array_equal(cut(canvas, there), cut(photo(80, 90), box))
+  height, width = size
+  assert is_written[:height, :width].all() and is_written.sum() == height * width
 
 
-def test_what_is_beside_an_image_is_black_whatever_was_there_before():
-  memory = Canvases(2, 8)
+@pytest.mark.parametrize(
+  ("shape", "boxes", "image_size", "size"),
+  [
+    ((60, 44), [(0, 0, 60, 44)], 30, (40, 29)),  # halves would be too small for one side
+    ((60, 44), [(0, 0, 60, 44)], 22, (30, 22)),
+    ((61, 45), [(0, 0, 61, 45)], 22, (30, 22)),
+    ((61, 45), [(0, 0, 61, 45), (3, 2, 20, 21)], 22, (40, 30)),  # for one crop of the two
+    ((61, 45), [(0, 0, 61, 30), (3, 2, 58, 43)], 15, (30, 22)),
+    ((100, 150), [(0, 0, 100, 150)], 10, (25, 37)),
+    ((100, 150), [(0, 0, 100, 150)], 99, (27, 40)),
+    ((1, 500), [(0, 0, 1, 500)], 9, (1, 40)),
+    ((3, 500), [(0, 1, 2, 499), (2, 0, 1, 1)], 1, (1, 40)),
+  ],
+)
+def test_crops_that_do_not_fit_are_shrunk(shape, boxes, image_size, size):
+  canvas, found, is_written = lay(shape, *boxes, image_size=image_size)
+  height, width = size
+  assert is_written[:height, :width].all() and is_written.sum() == height * width
+  for box, there in zip(boxes, found, strict=True):
+    part = cut(canvas[:height, :width], there)
+    scale = np.divide(size, shape)
+    np.testing.assert_allclose(there, box * np.tile(scale, 2), atol=1.01)
+    wanted = transforms.resize(cut(photo(*shape), box), *part.shape[:2]).astype(int)
+    # Other filters, and it has noise.
+    assert part.shape[0] == 1 or np.abs(part - wanted).mean() < 14
+
+
+def test_blocks_are_means():
+  canvas, ((_, _, *size),), _ = lay((90, 81), (0, 0, 90, 81), image_size=27)
+  assert size == [30, 27]
+  blocks = photo(90, 81).reshape(30, 3, 27, 3, 3).mean(axis=(1, 3))
+  assert np.abs(canvas[:30, :27] - blocks).max() <= 0.5
+
+
+def images(memory, value):
+  canvas = memory.take()
+  canvas[:] = value
+  return memory.lend(canvas)
+
+
+def test_memory_serves_again():
+  memory = Memory(2, 8)
   used = set()
-  for shapes in (((8, 8), (3, 5)), ((2, 6), (8, 1)), ((20, 10), (5, 5)), ((7, 2), (1, 8))):
-    canvas, size = memory.fill(images(*shapes))
-    assert canvas.shape == (2, 8, 8, 3) and canvas.dtype == np.uint8 and size.dtype == np.int32
-    for i in range(2):
-      expected = np.zeros((8, 8, 3), np.uint8)
-      expected[: size[i, 0], : size[i, 1]] = 255
-      np.testing.assert_array_equal(canvas[i], expected)
-    used.add(address(canvas))
+  for value in range(4):
+    canvas = images(memory, value)
+    assert canvas.shape == (2, 8, 8, 3) and canvas.dtype == np.uint8 and (canvas == value).all()
+    used.add(canvas.__array_interface__["data"][0])
     del canvas
   assert len(used) == 1
-  np.testing.assert_array_equal(size, [[7, 2], [1, 8]])
+  assert memory.take() is not memory.take()
 
 
 @pytest.mark.parametrize(
@@ -80,54 +111,24 @@ def test_what_is_beside_an_image_is_black_whatever_was_there_before():
   ids=["itself", "part", "view of a view", "buffer", "jax", "jax of a part"],
 )
 def test_what_is_looked_at_is_not_written_to(look):
-  memory = Canvases(2, 64)
-  memory.fill(images((64, 64), (64, 64), value=3))  # for new memory and used alike
-  held = look(memory.fill(images((64, 64), (64, 64), value=1))[0])
+  memory = Memory(2, 64)
+  images(memory, 3)  # for new memory and used alike
+  held = look(images(memory, 1))
   gc.collect()
   for _ in range(3):
-    memory.fill(images((64, 64), (64, 64), value=2))
+    images(memory, 2)
   assert (np.asarray(held) == 1).all()
 
 
-def test_what_was_black_stays_untouched(monkeypatch):
-  covered, on_canvas = [], canvases.on_canvas
-
-  def record(image, canvas, **options):
-    covered.append(options["covered"])
-    return on_canvas(image, canvas, **options)
-
-  monkeypatch.setattr(canvases, "on_canvas", record)
-  memory = Canvases(2, 8)
-  for shapes in (((3, 4), (16, 12)), ((8, 8), (1, 1)), ((2, 2), (2, 2))):
-    memory.fill(images(*shapes))
-  assert covered == [(0, 0), (0, 0), (3, 4), (8, 6), (8, 8), (1, 1)]
-
-
-def test_sizes_are_kept_when_memory_serves_again():
-  memory = Canvases(1, 8)
-  _, size = memory.fill(images((3, 4)))
-  memory.fill(images((5, 6)))
-  np.testing.assert_array_equal(size, [[3, 4]])
-
-
 def test_canvases_cannot_be_written_to():
-  canvas, _ = Canvases(1, 8).fill(images((3, 4)))
+  canvas = images(Memory(1, 8), 0)
   with pytest.raises(ValueError, match="read-only"):
     canvas[0, 7, 7] = 1
 
 
-def test_a_batch_is_filled_whole_or_not_at_all():
-  memory = Canvases(2, 8)
-  for wrong in (images((8, 8)), images((8, 8), (8, 8), (8, 8))):
-    with pytest.raises(ValueError, match="zip"):
-      memory.fill(wrong)
-  canvas, size = memory.fill(images((2, 2), (3, 3)))
-  assert canvas.sum() == 255 * 3 * (4 + 9) and (size == [[2, 2], [3, 3]]).all()
-
-
-def test_memory_outlives_its_canvases():
-  memory = Canvases(1, 64)
-  canvas, _ = memory.fill(images((64, 64), value=7))
+def test_canvases_outlive_their_memory():
+  memory = Memory(1, 64)
+  canvas = images(memory, 7)
   del memory
   gc.collect()
   assert (canvas == 7).all()

@@ -161,32 +161,70 @@ def test_augmentation_options_are_passed_on(tree):
     train(source, 1, augment="none", augment_options={"min_scale": 1.0})
 
 
-def test_canvases_are_decoded_images_with_seeds(tree):
+def test_canvases_hold_decoded_images_and_their_crops(tree):
   source = load(tree)
-  options = {"superpixels": NONE, "canvas_size": 40}
+  options = {"superpixels": NONE, "canvas_size": 44, "augment_options": {"min_scale": 0.3}}
   batches = train(source, 6, **options)
   kinds = {key: (value.dtype, value.shape) for key, value in batches[0].items()}
   assert kinds == {
-    "canvas": (np.uint8, (4, 40, 40, 3)),
-    "size": (np.int32, (4, 2)),
+    "canvas": (np.uint8, (4, 44, 44, 3)),
+    "boxes": (np.int32, (4, 1, 4)),
     "seed": (np.uint32, (4, 2)),
     "label": (np.int32, (4,)),
   }
-  plain = train(source, 6, superpixels=NONE, augment="none")
   source_images = [source[i]["image"] for i in stream.order(11, 1, range(24))]
+  shares, fitting = [], 0
   for i, image in enumerate(source_images):
-    canvas, size = batches[i // 4]["canvas"][i % 4], batches[i // 4]["size"][i % 4]
-    if max(image.shape) <= 40:
-      np.testing.assert_array_equal(canvas[: size[0], : size[1]], image)
-    assert size.max() == 40 and not canvas[size[0] :].any()
+    canvas, (box,) = batches[i // 4]["canvas"][i % 4], batches[i // 4]["boxes"][i % 4]
+    if image.shape[1] <= 44:
+      fitting += 1
+      np.testing.assert_array_equal(canvas[: image.shape[0], : image.shape[1]], image)
+    else:  # one of its crops, and no more
+      part = cut(canvas, box)
+      found = np.lib.stride_tricks.sliding_window_view(image, part.shape)
+      assert (found == part).all(axis=(3, 4, 5)).any() and tuple(box[:2]) == (0, 0)
+    shares.append(box[2] * box[3] / image[..., 0].size)
+  assert 0 < fitting < 24 and 0.29 < min(shares) < 0.45 and 0.7 < max(shares) <= 1
+  plain = train(source, 6, superpixels=NONE, augment="none")
   np.testing.assert_array_equal(batches[0]["label"], plain[0]["label"])
-  assert_equal(train(source, 5, **options, num_workers=2, start_step=1), batches[1:])
   assert len({seed.tobytes() for batch in batches for seed in batch["seed"]}) == 24
-  assert_equal(train(source, 2, **options, augment="moco", start_step=4), batches[4:])
-  hosts = [train(source, 6, **options, host_index=i, host_count=2) for i in range(2)]
-  assert_equal(joined(hosts), batches)
-  other = train(source, 1, **options, seed=2)[0]
-  assert not np.array_equal(other["seed"], batches[0]["seed"])
+  assert len({box.tobytes() for batch in batches for box in batch["boxes"]}) == 24
+
+
+@pytest.mark.parametrize("augment", ["supervised", "moco"])
+def test_what_is_on_canvases_is_a_function_of_the_position(tree, augment):
+  """Beside the crops they hold anything."""
+  options = {"superpixels": NONE, "canvas_size": 40, "augment": augment}
+  batches = on_canvases(train(load(tree), 6, **options))
+  assert batches[0]["boxes"].shape == (4, 1 if augment == "supervised" else 2, 4)
+  later = on_canvases(train(load(tree), 5, **options, num_workers=2, start_step=1))
+  assert_equal(later, batches[1:])
+  hosts = [train(load(tree), 6, **options, host_index=i, host_count=2) for i in range(2)]
+  assert_equal(on_canvases(joined(hosts)), batches)
+  other = train(load(tree), 1, **options, seed=2)[0]
+  for name in ("seed", "boxes"):
+    assert not np.array_equal(other[name], batches[0][name])
+
+
+def test_two_views_are_different_crops_of_one_image(tree):
+  options = {"superpixels": NONE, "canvas_size": 60, "augment": "moco"}
+  first, second = np.moveaxis(train(load(tree), 1, **options)[0]["boxes"], 1, 0)
+  assert (first != second).any(axis=1).all()
+
+
+def on_canvases(batches):
+  """The batches with what is inside of the crops, one after the other, instead of the canvases."""
+  parts = lambda batch: [
+    cut(canvas, box).ravel()
+    for canvas, boxes in zip(batch["canvas"], batch["boxes"], strict=True)
+    for box in boxes
+  ]
+  return [{**batch, "canvas": np.concatenate(parts(batch))} for batch in batches]
+
+
+def cut(canvas, box):
+  top, left, height, width = box
+  return canvas[top : top + height, left : left + width]
 
 
 def test_evaluation_yields_every_example_once_in_order(tree):
@@ -242,6 +280,7 @@ def test_missing_masks_are_refused(tree):
     ({"superpixels": {"method": "slic"}}, 'Unknown superpixels.method "slic"; choose "seeds"'),
     ({"batch_size": 6, "host_count": 4}, "6 cannot be shared equally by 4 hosts"),
     ({"batch_size": 0}, "batch size 0"),
+    ({"augment": "none", "canvas_size": 40}, 'nothing to do; set data.augment_on="host"'),
   ],
 )
 def test_mistakes_are_refused_before_any_work(tree, options, words):
@@ -298,7 +337,7 @@ def test_canvases_cross_no_processes(tree):
 @pytest.mark.parametrize(("num_workers", "canvas_size"), [(0, None), (2, None), (0, 40), (2, 40)])
 def test_too_many_unreadable_images_reach_the_caller(damaged, num_workers, canvas_size):
   with pytest.raises(UserError, match="3 images cannot be read, more than data.max_bad_images=2"):
-    options = {"superpixels": NONE, "augment": "none", "num_workers": num_workers}
+    options = {"superpixels": NONE, "num_workers": num_workers}
     train(load(damaged, max_bad_images=2), 8, **options, canvas_size=canvas_size)
 
 

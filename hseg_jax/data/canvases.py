@@ -1,68 +1,22 @@
-"""Squares of one size, on which images of any size travel to an accelerator that augments them."""
+"""Squares of one size, on which parts of images travel to an accelerator that augments them."""
 
 import weakref
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import UInt8
 
-from hseg_jax.data import transforms
-
-
-def on_canvas(
-  image: transforms.Image, canvas: transforms.Square, *, covered: tuple[int, int] | None = None
-) -> tuple[int, int]:
-  """Lays an image into the upper left corner of a square, shrunk if it is larger.
-
-  Images of one shape for an accelerator that augments them: what is no longer than the canvas
-  keeps its pixels, of the rest crops are cut from a smaller version.
-
-  Args:
-    image: RGB of any size.
-    canvas: written to; what is beside the image becomes black.
-    covered: rows and columns of the canvas beyond which it is black already; None if nowhere.
-
-  Returns:
-    Rows and columns of the image on the canvas.
-  """
-  canvas_size, longest = len(canvas), max(image.shape[:2])
-  if longest > canvas_size:
-    height, width = (max(round(side * canvas_size / longest), 1) for side in image.shape[:2])
-    # Whole blocks, then what is left of the factor: all at once would cost as much as decoding.
-    block = longest // canvas_size
-    if block > 1:
-      rows, columns = (-(-side // block) for side in image.shape[:2])
-      image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
-    place = canvas[:height, :width]
-    cv2.resize(image, (width, height), dst=place, interpolation=cv2.INTER_LINEAR)
-  else:
-    height, width = image.shape[:2]
-    canvas[:height, :width] = image
-  # No byte is written twice or in vain, for that is what a host's time goes to.
-  old_height, old_width = covered or canvas.shape[:2]
-  if height < old_height:
-    canvas[height:old_height, :old_width] = 0
-  if width < old_width:
-    canvas[: min(height, old_height), width:old_width] = 0
-  return height, width
+from hseg_jax.data import crops, stream, transforms
+from hseg_jax.data.sources import Examples
+from hseg_jax.data.transforms import Box
 
 
-class _Memory(NamedTuple):
-  canvas: UInt8[np.ndarray, "b c c 3"]
-  covered: list[tuple[int, int]]  # beyond so many rows and columns a canvas is black
-
-
-class Canvases:
+class Memory:
   """Canvases for one batch after the other, in memory that serves again.
 
-  A batch has tens of megabytes, most of them black: new memory would have to be cleared each time,
-  by the system and then for the padding; of what served before only the rest of an image is. There
-  is memory for as many batches as were ever held at once.
-
-  Attributes:
-    count: images in a batch.
+  A batch has tens of megabytes, which the system would have to clear each time. There is memory for
+  as many batches as were ever held at once.
   """
 
   def __init__(self, count: int, canvas_size: int):
@@ -72,37 +26,22 @@ class Canvases:
       count: images in a batch.
       canvas_size: side of a canvas in pixels.
     """
-    self.count = count
     self._shape = (count, canvas_size, canvas_size, 3)
-    self._free: list[_Memory] = []
+    self._free: list[UInt8[np.ndarray, "b c c 3"]] = []
 
-  def fill(
-    self, images: Iterable[UInt8[np.ndarray, "_ _ 3"]]
-  ) -> tuple[UInt8[np.ndarray, "b c c 3"], Int32[np.ndarray, "b 2"]]:
-    """Lays images into the upper left corners of canvases; see `on_canvas`.
-
-    May be called by several threads.
-
-    Args:
-      images: as many RGB images of any size as there are in a batch.
-
-    Returns:
-      The canvases, which cannot be written to, and each image's rows and columns. Others are filled
-      as long as these, or any view of them, are held.
-
-    Raises:
-      ValueError: more images than there are in a batch, or fewer.
-    """
+  def take(self) -> UInt8[np.ndarray, "b c c 3"]:
+    """Canvases to write to, with whatever was on them before. May be called by several threads."""
     try:
-      memory = self._free.pop()
+      return self._free.pop()
     except IndexError:
-      memory = _Memory(np.zeros(self._shape, np.uint8), [(0, 0)] * self.count)
-    canvas, covered = memory
-    for i, image in zip(range(self.count), images, strict=True):
-      covered[i] = on_canvas(image, canvas[i], covered=covered[i])
+      return np.zeros(self._shape, np.uint8)
+
+  def lend(self, canvas: UInt8[np.ndarray, "b c c 3"]) -> UInt8[np.ndarray, "b c c 3"]:
+    """The same, which cannot be written to any more, to be taken again when it is not held any
+    more, nor any view of it."""
     loan = _Loan(canvas)
-    weakref.finalize(loan, self._free.append, memory).atexit = False
-    return np.asarray(loan), np.array(covered, np.int32)
+    weakref.finalize(loan, self._free.append, canvas).atexit = False
+    return np.asarray(loan)
 
 
 class _Loan:
@@ -111,3 +50,118 @@ class _Loan:
   def __init__(self, canvas: UInt8[np.ndarray, "b c c 3"]):
     address, _ = canvas.__array_interface__["data"]
     self.__array_interface__ = {**canvas.__array_interface__, "data": (address, True)}  # read-only
+
+
+def decode_batch(
+  number: int,
+  *,
+  source: Examples,
+  seed: int,
+  memory: Memory,
+  views: int,
+  min_scale: float,
+  image_size: int,
+) -> dict[str, np.ndarray]:
+  """Decodes a host's share of a batch and draws the crops of its images.
+
+  Each image goes straight into its place, or, if that is too small, the parts that will be seen.
+
+  Args:
+    number: of the share among all hosts' in the order of the stream.
+    source: examples with images of any size.
+    seed: as `pipeline.train_batches` takes it.
+    memory: of such shares.
+    views: crops of an image.
+    min_scale: smallest share of an image's area that a crop may cover.
+    image_size: side of the squares to which crops will be resized.
+
+  Returns:
+    `canvas`, `boxes`, `seed` and `label`, see `pipeline.train_batches`.
+  """
+  canvas = memory.take()
+  count, canvas_size = canvas.shape[:2]
+  start = number * count
+  words = stream.words(seed, start, count, 1 + views * crops.NUMBERS)
+  numbers = ((words[:, 1:] >> 11) * 2.0**-53).reshape(count, views, crops.NUMBERS)
+
+  def draw(index: int, height: int, width: int) -> list[Box]:
+    drawn = numbers[index].tolist()
+    return [crops.random_box(height, width, view, min_scale=min_scale) for view in drawn]
+
+  labels, sizes, boxes = [], [], {}
+  for index, place in enumerate(stream.order(len(source), seed, range(start, start + count))):
+    example = source[place]
+    image = example["image"]
+    height, width = image.shape[:2]
+    if max(height, width) <= canvas_size:
+      canvas[index, :height, :width] = image
+    else:
+      parts = draw(index, height, width)
+      boxes[index] = on_canvas(image, parts, canvas[index], image_size=image_size)
+    sizes.append((height, width))
+    labels.append(example["label"])
+  # The others in one go: between images that are decoded, each would take three times as long.
+  boxes = [boxes.get(index) or draw(index, *size) for index, size in enumerate(sizes)]
+  return {
+    "canvas": memory.lend(canvas),
+    "boxes": np.array(boxes, np.int32),
+    "seed": np.ascontiguousarray(words[:, :1]).view(np.uint32),
+    "label": np.array(labels, np.int32),
+  }
+
+
+def on_canvas(
+  image: transforms.Image, boxes: Sequence[Box], canvas: transforms.Square, *, image_size: int
+) -> list[Box]:
+  """Lays what is wanted of an image into the upper left corner of a square.
+
+  It keeps its pixels if it fits. Otherwise it is shrunk: by whole blocks of pixels, which is
+  cheapest, where every box keeps `image_size` rows and columns then, and else no more than it must.
+
+  Args:
+    image: RGB of any size.
+    boxes: the parts that are wanted; what encloses them all is laid.
+    canvas: written to; what is beside the image stays.
+    image_size: side of the squares to which the boxes will be resized.
+
+  Returns:
+    The boxes on the canvas.
+  """
+  top, left = (min(box[i] for box in boxes) for i in (0, 1))
+  bottom, right = (max(box[i] + box[i + 2] for box in boxes) for i in (0, 1))
+  image = image[top:bottom, left:right]
+  boxes = [(y - top, x - left, rows, columns) for y, x, rows, columns in boxes]
+  height, width = image.shape[:2]
+  if max(height, width) <= len(canvas):
+    canvas[:height, :width] = image
+    return boxes
+  shortest = min(min(rows, columns) for _, _, rows, columns in boxes)
+  size = _shrink(image, canvas, most=shortest // image_size)
+  return [_scaled(box, (height, width), size) for box in boxes]
+
+
+def _shrink(image, canvas, *, most: int) -> tuple[int, int]:
+  """Lays a smaller version of an image; returns its size. `most` pixels a side may become one."""
+  size, sides = len(canvas), image.shape[:2]
+  longest = max(sides)
+  block = max(longest // size, min(-(-longest // size), most))
+  if block > 1:
+    # Divisible sides have a kernel of their own, ten times as fast.
+    height, width = (max(side // block, 1) for side in sides)
+    image = image[: height * block, : width * block]
+    place = canvas[:height, :width] if max(height, width) <= size else None
+    image = cv2.resize(image, (width, height), dst=place, interpolation=cv2.INTER_AREA)
+    if place is not None:
+      return height, width
+  height, width = (max(round(side * size / longest), 1) for side in sides)
+  cv2.resize(image, (width, height), dst=canvas[:height, :width], interpolation=cv2.INTER_LINEAR)
+  return height, width
+
+
+def _scaled(box: Box, old: tuple[int, int], new: tuple[int, int]) -> Box:
+  """Where the part of an image is that was resized."""
+  starts, sides = [], []
+  for start, side, before, now in zip(box[:2], box[2:], old, new, strict=True):
+    starts.append(min(round(start * now / before), now - 1))
+    sides.append(min(max(round(side * now / before), 1), now - starts[-1]))
+  return (*starts, *sides)

@@ -17,8 +17,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from hseg_jax.data import stream, transforms
-from hseg_jax.data.canvases import Canvases
+from hseg_jax.data import canvases, stream, transforms
 from hseg_jax.data.segmenters import segmenter
 from hseg_jax.data.sources import Example, Examples, Padded
 from hseg_jax.errors import UserError
@@ -72,8 +71,9 @@ def train_batches(
     An iterator of dicts: `image` uint8 `[b, h, w, 3]`, `segments` int32 `[b, h, w]` (with
     methods of the host) and `label` int32 `[b]`; with "moco", `image_1`, `segments_1`, `image_2`
     and `segments_2` instead of the first two. With a canvas, `canvas` uint8 `[b, c, c, 3]`, which
-    cannot be written to, the image's `size` in it int32 `[b, 2]` and `seed` uint32 `[b, 2]`
-    instead. Its `close()` ends the workers.
+    cannot be written to, `boxes` int32 `[b, v, 4]`, for each view of an image top, left, height and
+    width of its crop on the canvas, and `seed` uint32 `[b, 2]` instead; beside the crops a canvas
+    holds anything. Its `close()` ends the workers.
 
   Raises:
     UserError: on an unknown augmentation, option or superpixel method, or a batch size that the
@@ -92,8 +92,15 @@ def train_batches(
     )
   else:
     # Whole batches from the start: for each small image grain would take half as long as decoding.
-    canvases = Canvases(host_batch, canvas_size)
-    decode = functools.partial(_on_canvases, source=source, seed=seed, canvases=canvases)
+    decode = functools.partial(
+      canvases.decode_batch,
+      source=source,
+      seed=seed,
+      memory=canvases.Memory(host_batch, canvas_size),
+      views=_views(augment),
+      min_scale=(augment_options or {}).get("min_scale", transforms.MIN_SCALE),
+      image_size=image_size,
+    )
     dataset = numbers.map(decode)
   dataset = dataset[start_step * host_count + host_index :: host_count]
   return _Batches(dataset, num_workers, in_threads=canvas_size is not None)
@@ -224,8 +231,9 @@ def check_options(
   Raises:
     UserError: as `train_batches` does, or if the superpixels do not suit the image size.
   """
-  del canvas_size  # suits any image
   _augmentation(augment, image_size, augment_options)
+  if canvas_size is not None:
+    _views(augment)
   segment = segmenter(superpixels)
   if segment is not None:
     segment(np.zeros((image_size, image_size, 3), np.uint8))
@@ -256,6 +264,15 @@ def _augmentation(
   )
 
 
+def _views(augment: str) -> int:
+  """How many views of an image a device is to make."""
+  if augment not in transforms.VIEWS:
+    raise UserError(
+      f'data.augment="{augment}" leaves the device nothing to do; set data.augment_on="host".'
+    )
+  return transforms.VIEWS[augment]
+
+
 def _without_augmentation(example: Example, rng: np.random.Generator, *, transform) -> Example:
   del rng
   return {"image": transform(example["image"]), "label": np.int32(example["label"])}
@@ -268,29 +285,6 @@ def _one_view(example: Example, rng: np.random.Generator, *, transform) -> Examp
 def _two_views(example: Example, rng: np.random.Generator, *, transform) -> Example:
   image_1, image_2 = transform(example["image"], rng)
   return {"image_1": image_1, "image_2": image_2, "label": np.int32(example["label"])}
-
-
-def _on_canvases(number: int, *, source: Examples, seed: int, canvases: Canvases) -> Batch:
-  """Decodes a host's share of a batch, the `number`-th of all shares in the order of the stream.
-
-  Each image goes straight into its place: copies are what a host's time goes to.
-  """
-  count, labels = canvases.count, []
-  start = number * count
-
-  def images() -> Iterator[transforms.Image]:
-    for index in stream.order(len(source), seed, range(start, start + count)):
-      example = source[index]
-      labels.append(example["label"])
-      yield example["image"]
-
-  canvas, size = canvases.fill(images())
-  return {
-    "canvas": canvas,
-    "size": size,
-    "seed": stream.seeds(seed, start, count),
-    "label": np.array(labels, np.int32),
-  }
 
 
 def _evaluation_example(example: Example, *, image_size: int, keep: Sequence[str]) -> Example:

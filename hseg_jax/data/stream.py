@@ -4,7 +4,7 @@ import functools
 from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import UInt32
+from jaxtyping import UInt32, UInt64
 
 
 def order(num_examples: int, seed: int, positions: Iterable[int]) -> list[int]:
@@ -28,14 +28,16 @@ def _shuffled(num_examples: int, seed: int, number: int) -> UInt32[np.ndarray, "
   return np.random.default_rng((seed, number)).permutation(examples)
 
 
-def seeds(seed: int, start: int, count: int) -> UInt32[np.ndarray, "b 2"]:
-  """Two random words for each of `count` positions from `start` on, whatever batch they are in.
+def words(seed: int, start: int, count: int, each: int) -> UInt64[np.ndarray, "count each"]:
+  """Random words for `count` positions from `start` on, the same whatever batch these are in.
 
   Args:
     seed: as `pipeline.train_batches` takes it.
     start: the first position.
     count: of positions.
+    each: words of a position.
   """
-  # Philox counts: position p has its p-th block, four numbers of 64 bits.
-  blocks = np.random.Philox(seed).advance(start).random_raw(4 * count).reshape(count, 4)
-  return np.ascontiguousarray(blocks[:, :1]).view(np.uint32)
+  # Philox counts: every position has as many blocks of four words.
+  blocks = -(-each // 4)
+  found = np.random.Philox(seed).advance(blocks * start).random_raw(4 * blocks * count)
+  return found.reshape(count, 4 * blocks)[:, :each]

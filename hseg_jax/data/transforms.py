@@ -15,10 +15,12 @@ from PIL import Image as PillowImage
 
 Image = UInt8[np.ndarray, "h w 3"]
 Square = UInt8[np.ndarray, "s s 3"]
+Box = tuple[int, int, int, int]  # top, left, height and width
 
 REFERENCE_SIZE = 224  # the image size for which the reference states its blur, in pixels
 CROP_TRIES = 10  # before a crop falls back to the centre
 CROP_RATIO = (3 / 4, 4 / 3)
+MIN_SCALE = 0.08
 
 SUPERVISED_JITTER = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.05}
 
@@ -28,13 +30,15 @@ MOCO_VIEWS = ({"blur": 1.0, "solarization": 0.0}, {"blur": 0.1, "solarization": 
 MOCO_JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1}
 MOCO_SIGMA = (0.1, 2.0)
 
+VIEWS = {"supervised": 1, "moco": len(MOCO_VIEWS)}  # of an image that each recipe makes
+
 
 def supervised(
   image: Image,
   rng: np.random.Generator,
   *,
   image_size: int,
-  min_scale: float = 0.08,
+  min_scale: float = MIN_SCALE,
   brightness: float = SUPERVISED_JITTER["brightness"],
   contrast: float = SUPERVISED_JITTER["contrast"],
   saturation: float = SUPERVISED_JITTER["saturation"],
@@ -57,7 +61,7 @@ def supervised(
 
 
 def moco_views(
-  image: Image, rng: np.random.Generator, *, image_size: int, min_scale: float = 0.08
+  image: Image, rng: np.random.Generator, *, image_size: int, min_scale: float = MIN_SCALE
 ) -> tuple[Square, Square]:
   """The two views of MoCo v3 (arXiv 2104.02057, appendix; `main_moco_suppix.py`).
 
@@ -169,8 +173,8 @@ def random_resized_crop(
   return resize(image[top : top + height, left : left + width], size, size)
 
 
-def _random_crop_box(shape, rng, scale, ratio) -> tuple[int, int, int, int]:
-  """Top, left, height, width: ten tries, then the largest central crop of a permitted ratio."""
+def _random_crop_box(shape, rng, scale, ratio) -> Box:
+  """Ten tries, then the largest central crop of a permitted ratio."""
   height, width = shape
   for _ in range(CROP_TRIES):
     area = height * width * rng.uniform(*scale)
@@ -181,6 +185,12 @@ def _random_crop_box(shape, rng, scale, ratio) -> tuple[int, int, int, int]:
       top = int(rng.integers(0, height - crop_h + 1))
       left = int(rng.integers(0, width - crop_w + 1))
       return top, left, crop_h, crop_w
+  return largest_central_crop(shape, ratio)
+
+
+def largest_central_crop(shape: tuple[int, int], ratio: tuple[float, float]) -> Box:
+  """What is left of an image when it is too broad or too high for a range of width over height."""
+  height, width = shape
   crop_h, crop_w = height, width
   if width / height < ratio[0]:
     crop_h = min(round(width / ratio[0]), height)
