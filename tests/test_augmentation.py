@@ -137,6 +137,15 @@ def test_options_and_grids_arrive():
   np.testing.assert_array_equal(found["segments"][0], grid.segment(batch["canvas"][0][:16, :16], 9))
 
 
+def test_each_view_is_a_crop_of_its_own():
+  boxes = np.array([[[20, 10, 28, 38], [0, 0, 20, 20]]], np.int32)
+  canvas = np.zeros((1, CANVAS, CANVAS, 3), np.uint8)
+  canvas[:, 20:] = 255
+  batch = {"canvas": canvas, "boxes": boxes, "seed": np.array([[0, 1]], np.uint32)}
+  views = make("moco", augment_options={"min_scale": 0.2})(batch)
+  assert views["image_1"].min() > 130 and views["image_2"].max() < 60
+
+
 def settings(**fields):
   device = {"data__augment_on": "device", "superpixels__method": "device", **fields}
   return tiny_run.config("supervised", **device).to_dict()

@@ -3,11 +3,13 @@
 import gc
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_transforms import photo
 
-from hseg_jax.data import canvases, transforms
+from hseg_jax import device_transforms
+from hseg_jax.data import canvases, crops, transforms
 from hseg_jax.data.canvases import Memory
 
 CANVAS = 40
@@ -78,6 +80,24 @@ def test_blocks_are_means():
   assert size == [30, 27]
   blocks = photo(90, 81).reshape(30, 3, 27, 3, 3).mean(axis=(1, 3))
   assert np.abs(canvas[:30, :27] - blocks).max() <= 0.5
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_crops_are_as_sharp_as_the_hosts(views):
+  """Of an image three times as long as its canvas, whole boxes or not."""
+  size, errors, is_kept = 16, [], []
+  image = transforms.resize(photo(30, 40), 90, 120)
+  for numbers in np.random.default_rng(0).random((60, views, crops.NUMBERS)):
+    boxes = [crops.random_box(90, 120, view) for view in numbers]
+    canvas = np.full((CANVAS, CANVAS, 3), 255, np.uint8)
+    found = canvases.on_canvas(image, boxes, canvas, image_size=size)
+    is_kept.append(all(box[2:] == there[2:] for box, there in zip(boxes, found, strict=True)))
+    for box, there in zip(boxes, found, strict=True):
+      seen = device_transforms.crop_and_resize(jnp.asarray(canvas), jnp.array(there), size)
+      errors.append(np.abs(seen - transforms.resize(cut(image, box), size, size).astype(int)))
+  assert views == 2 or 0 < sum(is_kept) < 60
+  worst = np.array(errors).mean(axis=(1, 2, 3))
+  assert np.median(worst) < 3 and worst.max() < 5 * views
 
 
 def images(memory, value):

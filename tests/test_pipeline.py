@@ -212,6 +212,15 @@ def test_two_views_are_different_crops_of_one_image(tree):
   assert (first != second).any(axis=1).all()
 
 
+def test_crops_are_shrunk_no_further_than_images_need(tree):
+  options = {"superpixels": NONE, "canvas_size": 30, "augment_options": {"min_scale": 1.0}}
+  sides = {
+    image_size: train(load(tree), 3, **options, image_size=image_size)[0]["boxes"][..., 2:].max()
+    for image_size in (16, 32)
+  }
+  assert sides[16] <= 25 and sides[32] == 30  # halves, or as large as canvases are
+
+
 def on_canvases(batches):
   """The batches with what is inside of the crops, one after the other, instead of the canvases."""
   parts = lambda batch: [
@@ -286,6 +295,13 @@ def test_missing_masks_are_refused(tree):
 def test_mistakes_are_refused_before_any_work(tree, options, words):
   with pytest.raises(UserError, match=words):
     train(load(tree), 0, **options)
+
+
+def test_options_are_refused_before_there_is_a_source():
+  options = {"image_size": 32, "augment_options": {}, "superpixels": NONE, "canvas_size": 40}
+  pipeline.check_options(augment="moco", **options)
+  with pytest.raises(UserError, match='data.augment="none" leaves the device nothing to do'):
+    pipeline.check_options(augment="none", **options)
 
 
 @pytest.fixture
