@@ -103,14 +103,14 @@ def _data() -> ConfigDict:
   c.num_val = placeholder(int)  # how many examples to evaluate on; None: all
   c.image_size = 64  # side in pixels; the stem's stride divides it
   c.augment = "supervised"  # "none", "supervised" or "moco" (two views)
-  c.augment_on = "host"  # or "device": hosts only decode; not with superpixels by "seeds"
-  # Side of the squares in which images reach the device that augments them, in pixels; larger
-  # images are shrunk to it, JPEGs of "folder" and "tfds" by their decoder as far as halves go.
-  # 512 for 224, which holds most photographs of ImageNet as they are.
+  c.augment_on = "host"  # or "device": hosts decode and crop; not with superpixels by "seeds"
+  # Side of the squares in which images reach the device that augments them, in pixels. Of larger
+  # images only what encloses the crops is sent, shrunk if need be; JPEGs of "folder" and "tfds"
+  # come from their decoder as small as halves go. 512 for 224 holds most photographs of ImageNet.
   c.canvas_size = c.get_ref("image_size") * 16 // 7
   c.min_scale = 0.08  # smallest share of an image that a random crop covers
-  # Processes that prepare batches; 0: a thread of the main one. Threads of it where hosts only
-  # decode, when batches are large and nearly all of the work is done outside Python.
+  # Processes that prepare batches; 0: a thread of the main one. Threads of it where the device
+  # augments, when batches are large and nearly all of the work is done outside Python.
   c.num_workers = 1
   # Unreadable images that are replaced before the run gives up; one that goes on counts anew.
   c.max_bad_images = 10

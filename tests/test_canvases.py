@@ -51,8 +51,8 @@ def test_crops_that_fit_a_canvas_keep_their_pixels(boxes, size):
 @pytest.mark.parametrize(
   ("shape", "boxes", "image_size", "size"),
   [
-    ((60, 44), [(0, 0, 60, 44)], 30, (40, 29)),  # halves would be too small for one side
-    ((60, 44), [(0, 0, 60, 44)], 22, (30, 22)),
+    ((60, 44), [(0, 0, 60, 44)], 26, (40, 29)),  # halves have fewer pixels than 26x26
+    ((60, 44), [(0, 0, 60, 44)], 25, (30, 22)),
     ((61, 45), [(0, 0, 61, 45)], 22, (30, 22)),
     ((61, 45), [(0, 0, 61, 45), (3, 2, 20, 21)], 22, (40, 30)),  # for one crop of the two
     ((61, 45), [(0, 0, 61, 30), (3, 2, 58, 43)], 15, (30, 22)),

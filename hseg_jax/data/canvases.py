@@ -1,5 +1,6 @@
 """Squares of one size, on which parts of images travel to an accelerator that augments them."""
 
+import math
 import weakref
 from collections.abc import Sequence
 
@@ -116,7 +117,7 @@ def on_canvas(
   """Lays what is wanted of an image into the upper left corner of a square.
 
   It keeps its pixels if it fits. Otherwise it is shrunk: by whole blocks of pixels, which is
-  cheapest, where every box keeps `image_size` rows and columns then, and else no more than it must.
+  cheapest, where every box keeps as many as it will be resized to, and else no more than it must.
 
   Args:
     image: RGB of any size.
@@ -135,8 +136,8 @@ def on_canvas(
   if max(height, width) <= len(canvas):
     canvas[:height, :width] = image
     return boxes
-  shortest = min(min(rows, columns) for _, _, rows, columns in boxes)
-  size = _shrink(image, canvas, most=shortest // image_size)
+  smallest = min(rows * columns for _, _, rows, columns in boxes)
+  size = _shrink(image, canvas, most=math.isqrt(smallest) // image_size)
   return [_scaled(box, (height, width), size) for box in boxes]
 
 
