@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int32
+from jaxtyping import Array, Float
 
 from hseg_jax import device_transforms as operations
 from hseg_jax.data import transforms
@@ -75,7 +75,7 @@ def make(
     placement: of the result; None leaves it to the compiler.
 
   Returns:
-    A compiled function: of `canvas` uint8 `[b, c, c, 3]`, `boxes` int32 `[b, v, 4]` and `seed`
+    A compiled function: of `canvas` uint8 `[b, c, c, 3]`, `boxes` float32 `[b, v, 4]` and `seed`
     uint32 `[b, 2]` it makes `image` uint8 `[b, h, w, 3]`, with "moco" `image_1` and `image_2`;
     the rest stays. An image depends on its own example alone. Without a canvas it changes nothing.
   """
@@ -102,7 +102,7 @@ def make(
 
 def supervised(
   canvas: Canvas,
-  boxes: Int32[Array, "v 4"],
+  boxes: Float[Array, "v 4"],
   key: Key,
   *,
   image_size: int,
@@ -115,7 +115,7 @@ def supervised(
 
   Args:
     canvas: RGB.
-    boxes: top, left, height and width of the crop of each view.
+    boxes: top, left, height and width of each view's crop, in pixels.
     key: of every other random choice.
     image_size: side of the result in pixels.
     brightness: see `transforms.color_jitter`, as for `contrast`, `saturation` and `hue`.
@@ -128,7 +128,7 @@ def supervised(
 
 
 def moco_views(
-  canvas: Canvas, boxes: Int32[Array, "v 4"], key: Key, *, image_size: int
+  canvas: Canvas, boxes: Float[Array, "v 4"], key: Key, *, image_size: int
 ) -> dict[str, Image]:
   """The two views of `transforms.moco_views`; arguments as for `supervised`."""
   keys = jax.random.split(key, len(transforms.MOCO_VIEWS))

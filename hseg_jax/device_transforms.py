@@ -10,7 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32, Num, UInt8
+from jaxtyping import Array, Float, Num, UInt8
 
 Canvas = UInt8[Array, "c c 3"]
 Image = Float[Array, "h w 3"]  # whole numbers in [0, 255]
@@ -22,8 +22,8 @@ Key = jax.Array  # of jax.random
 _product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGH)
 
 
-def crop_and_resize(canvas: Canvas, box: Int32[Array, "4"], size: int) -> Image:
-  """Cuts a part out and resizes it to a square of `size` pixels: `transforms.resize`'s filter."""
+def crop_and_resize(canvas: Canvas, box: Num[Array, "4"], size: int) -> Image:
+  """Cuts a crop out and resizes it to a square of `size` pixels: `transforms.resize`'s filter."""
   top, left, height, width = box
   rows = _resampling(top, height, size, canvas.shape[0])
   columns = _resampling(left, width, size, canvas.shape[1])
@@ -37,7 +37,7 @@ def _resampling(start: Scalar, length: Scalar, num_out: int, num_in: int) -> Flo
   centre = (jnp.arange(num_out) + 0.5) * scale
   place = jnp.arange(num_in) + 0.5 - start
   distance = jnp.abs(place[None, :] - centre[:, None]) / jnp.maximum(scale, 1.0)
-  is_inside = (place > 0) & (place < length)
+  is_inside = (place >= 0) & (place < length)
   weights = jnp.maximum(1.0 - distance, 0.0) * is_inside[None, :]
   return weights / weights.sum(axis=1, keepdims=True)
 

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -282,7 +283,9 @@ def train_batches(experiment: Experiment, start_step: int) -> Iterator[dict[str,
   settings, source = experiment.settings, experiment.train_source
   options = augmentation.options(settings)
   if options["canvas_size"] is not None:
-    source = source.at_least(options["canvas_size"])
+    # The smallest crops of square images keep as many pixels as they are resized to.
+    longest = options["image_size"] / math.sqrt(options["augment_options"]["min_scale"])
+    source = source.at_least(max(options["canvas_size"], math.ceil(longest)))
   return pipeline.train_batches(
     source,
     batch_size=settings["batch_size"],

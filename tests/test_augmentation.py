@@ -34,7 +34,7 @@ def batch_of(count, views=1):
   boxes = [[crops.random_box(36, 40, view) for view in image] for image in numbers]
   seed = rng.integers(0, 1 << 32, (count, 2), np.uint32)
   label = np.arange(count, dtype=np.int32)
-  return {"canvas": canvas, "boxes": np.array(boxes, np.int32), "seed": seed, "label": label}
+  return {"canvas": canvas, "boxes": np.array(boxes, np.float32), "seed": seed, "label": label}
 
 
 def describe(images):
@@ -91,7 +91,7 @@ def test_moco_views_follow_the_reference(monkeypatch):
     monkeypatch.setattr(device_transforms, name, record(number))
   monkeypatch.setattr(device_transforms, "random_flip", lambda image, key: image)
   draw = lambda key: augmentation.moco_views(
-    jnp.zeros((1, 1, 3), jnp.uint8), jnp.zeros((2, 4), int), key, image_size=112
+    jnp.zeros((1, 1, 3), jnp.uint8), jnp.zeros((2, 4)), key, image_size=112
   )
   views = jax.vmap(draw)(jax.random.split(jax.random.key(0), 2000))
   expected = {"image_1": [1, 0.8, 0.2, 1, 0], "image_2": [1, 0.8, 0.2, 0.1, 0.2]}
@@ -127,7 +127,7 @@ def test_an_image_depends_on_its_own_seed_and_not_on_devices(monkeypatch):
 def test_options_and_grids_arrive():
   superpixels = {"method": "grid", "num_segments": 9}
   plain = {"min_scale": 1.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
-  box = np.array([[[0, 0, CANVAS, CANVAS]]], np.int32)
+  box = np.array([[[0, 0, CANVAS, CANVAS]]], np.float32)
   seed = np.array([[0, 7]], np.uint32)
   batch = {"canvas": photo(CANVAS, CANVAS)[None], "boxes": box, "seed": seed}
   found = make(augment_options=plain, superpixels=superpixels)(batch)
@@ -138,12 +138,23 @@ def test_options_and_grids_arrive():
 
 
 def test_each_view_is_a_crop_of_its_own():
-  boxes = np.array([[[20, 10, 28, 38], [0, 0, 20, 20]]], np.int32)
+  boxes = np.array([[[20, 10, 28, 38], [0, 0, 20, 20]]], np.float32)
   canvas = np.zeros((1, CANVAS, CANVAS, 3), np.uint8)
   canvas[:, 20:] = 255
   batch = {"canvas": canvas, "boxes": boxes, "seed": np.array([[0, 1]], np.uint32)}
   views = make("moco", augment_options={"min_scale": 0.2})(batch)
   assert views["image_1"].min() > 130 and views["image_2"].max() < 60
+
+
+def test_views_are_flipped_independently():
+  count = 200
+  canvas = np.zeros((count, CANVAS, CANVAS, 3), np.uint8)
+  canvas[:, :, : CANVAS // 2] = 120
+  boxes = np.tile(np.array([0, 0, CANVAS, CANVAS], np.float32), (count, 2, 1))
+  views = make("moco")({**batch_of(count), "canvas": canvas, "boxes": boxes})
+  means = (np.asarray(views[f"image_{i}"], float).mean(axis=(1, 3)) for i in (1, 2))
+  first, second = (mean[:, : SIZE // 2].sum(1) > mean[:, SIZE // 2 :].sum(1) for mean in means)
+  assert 70 < (first == second).sum() < 130 and 70 < first.sum() < 130
 
 
 def settings(**fields):

@@ -40,8 +40,12 @@ def test_a_crop_that_never_fits_is_the_centre(shape, box):
 
 def test_the_first_try_that_fits_counts():
   """Shares and widths over heights in turn, behind the place."""
-  whole, tall, small = (1.0, 0.5), (1.0, 0.0), (0.0, 0.5)
-  for tries, box in (((tall, whole, small), (0, 0, 50, 50)), ((tall, small), (20, 9, 10, 10))):
+  whole, tall, small, broad = (1.0, 0.5), (1.0, 0.0), (0.0, 0.5), (0.2, 1.0)
+  for tries, box in (
+    ((tall, whole, small), (0, 0, 50, 50)),
+    ((tall, small), (20, 9, 10, 10)),
+    ((broad,), (15, 5, 21, 28)),
+  ):
     numbers = [0.5, 0.24, *sum(tries, ()), *[0.3] * crops.NUMBERS][: crops.NUMBERS]
     assert crops.random_box(50, 50, numbers, min_scale=0.04) == box
 

@@ -92,6 +92,7 @@ def test_only_canvases_are_filled_with_smaller_photographs(tmp_path):
   fields = {"source": "folder", "root": str(tmp_path), "val_split": "val", "image_size": 16}
   fields |= {"augment": "supervised", "canvas_size": 32}
   some = settings(**{f"data__{key}": value for key, value in fields.items()})
+  some["data"]["min_scale"] = 0.25  # crops of 16 pixels in images of 32
   host = experiment.setup(some)
   assert next(experiment.train_batches(host, 0))["image"].shape == (8, 16, 16, 3)
   some["data"]["augment_on"] = "device"

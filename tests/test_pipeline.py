@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hseg_jax.data import pipeline, sources, stream
+from hseg_jax.data import pipeline, sources, stream, transforms
 from hseg_jax.errors import UserError
 from hseg_jax.superpixels import grid, seeds
 
@@ -168,7 +168,7 @@ def test_canvases_hold_decoded_images_and_their_crops(tree):
   kinds = {key: (value.dtype, value.shape) for key, value in batches[0].items()}
   assert kinds == {
     "canvas": (np.uint8, (4, 44, 44, 3)),
-    "boxes": (np.int32, (4, 1, 4)),
+    "boxes": (np.float32, (4, 1, 4)),
     "seed": (np.uint32, (4, 2)),
     "label": (np.int32, (4,)),
   }
@@ -187,6 +187,11 @@ def test_canvases_hold_decoded_images_and_their_crops(tree):
   assert 0 < fitting < 24 and 0.29 < min(shares) < 0.45 and 0.7 < max(shares) <= 1
   plain = train(source, 6, superpixels=NONE, augment="none")
   np.testing.assert_array_equal(batches[0]["label"], plain[0]["label"])
+  default, stated, other = (
+    train(source, 1, superpixels=NONE, canvas_size=44, augment_options=options)[0]["boxes"]
+    for options in ({}, {"min_scale": transforms.MIN_SCALE}, {"min_scale": 0.5})
+  )
+  assert (default == stated).all() and (default != other).any()
   assert len({seed.tobytes() for batch in batches for seed in batch["seed"]}) == 24
   assert len({box.tobytes() for batch in batches for box in batch["boxes"]}) == 24
 
@@ -232,7 +237,9 @@ def on_canvases(batches):
 
 
 def cut(canvas, box):
-  top, left, height, width = box
+  """The pixels whose centres a box holds."""
+  top, left, bottom, right = np.ceil([*box[:2], *(box[:2] + box[2:])] - np.float32(0.5)).astype(int)
+  height, width = bottom - top, right - left
   return canvas[top : top + height, left : left + width]
 
 

@@ -1,4 +1,4 @@
-"""Squares of one size, on which parts of images travel to an accelerator that augments them."""
+"""Squares of one size, on which images travel to an accelerator that augments them."""
 
 import math
 import weakref
@@ -65,19 +65,19 @@ def decode_batch(
 ) -> dict[str, np.ndarray]:
   """Decodes a host's share of a batch and draws the crops of its images.
 
-  Each image goes straight into its place, or, if that is too small, the parts that will be seen.
+  Each image goes straight into its place, or, if that is too small, what encloses its crops.
 
   Args:
-    number: of the share among all hosts' in the order of the stream.
+    number: how many shares, of this host and others, go before in the stream of examples.
     source: examples with images of any size.
     seed: as `pipeline.train_batches` takes it.
     memory: of such shares.
     views: crops of an image.
     min_scale: smallest share of an image's area that a crop may cover.
-    image_size: side of the squares to which crops will be resized.
+    image_size: side in pixels of the squares to which crops will be resized.
 
   Returns:
-    `canvas`, `boxes`, `seed` and `label`, see `pipeline.train_batches`.
+    `canvas`, `boxes`, `seed` and `label`; see `pipeline.train_batches`.
   """
   canvas = memory.take()
   count, canvas_size = canvas.shape[:2]
@@ -86,8 +86,8 @@ def decode_batch(
   numbers = ((words[:, 1:] >> 11) * 2.0**-53).reshape(count, views, crops.NUMBERS)
 
   def draw(index: int, height: int, width: int) -> list[Box]:
-    drawn = numbers[index].tolist()
-    return [crops.random_box(height, width, view, min_scale=min_scale) for view in drawn]
+    views = numbers[index].tolist()
+    return [crops.random_box(height, width, view, min_scale=min_scale) for view in views]
 
   labels, sizes, boxes = [], [], {}
   for index, place in enumerate(stream.order(len(source), seed, range(start, start + count))):
@@ -97,52 +97,55 @@ def decode_batch(
     if max(height, width) <= canvas_size:
       canvas[index, :height, :width] = image
     else:
-      parts = draw(index, height, width)
-      boxes[index] = on_canvas(image, parts, canvas[index], image_size=image_size)
+      drawn = draw(index, height, width)
+      boxes[index] = on_canvas(image, drawn, canvas[index], image_size=image_size)
     sizes.append((height, width))
     labels.append(example["label"])
   # The others in one go: between images that are decoded, each would take three times as long.
   boxes = [boxes.get(index) or draw(index, *size) for index, size in enumerate(sizes)]
   return {
     "canvas": memory.lend(canvas),
-    "boxes": np.array(boxes, np.int32),
+    "boxes": np.array(boxes, np.float32),
     "seed": np.ascontiguousarray(words[:, :1]).view(np.uint32),
     "label": np.array(labels, np.int32),
   }
 
 
 def on_canvas(
-  image: transforms.Image, boxes: Sequence[Box], canvas: transforms.Square, *, image_size: int
-) -> list[Box]:
-  """Lays what is wanted of an image into the upper left corner of a square.
+  image: transforms.Image, crops: Sequence[Box], canvas: transforms.Square, *, image_size: int
+) -> list[tuple[float | int, ...]]:
+  """Lays what encloses the crops of an image into the upper left corner of a square.
 
   It keeps its pixels if it fits. Otherwise it is shrunk: by whole blocks of pixels, which is
-  cheapest, where every box keeps as many as it will be resized to, and else no more than it must.
+  cheapest, as long as every crop keeps as many as it will be resized to, or else just to fit.
 
   Args:
     image: RGB of any size.
-    boxes: the parts that are wanted; what encloses them all is laid.
+    crops: in its pixels.
     canvas: written to; what is beside the image stays.
-    image_size: side of the squares to which the boxes will be resized.
+    image_size: side in pixels of the squares to which the crops will be resized.
 
   Returns:
-    The boxes on the canvas.
+    Top, left, height and width of the crops on the canvas, in its pixels or fractions of them.
   """
-  top, left = (min(box[i] for box in boxes) for i in (0, 1))
-  bottom, right = (max(box[i] + box[i + 2] for box in boxes) for i in (0, 1))
+  top, left = (min(box[i] for box in crops) for i in (0, 1))
+  bottom, right = (max(box[i] + box[i + 2] for box in crops) for i in (0, 1))
   image = image[top:bottom, left:right]
-  boxes = [(y - top, x - left, rows, columns) for y, x, rows, columns in boxes]
+  crops = [(y - top, x - left, rows, columns) for y, x, rows, columns in crops]
   height, width = image.shape[:2]
   if max(height, width) <= len(canvas):
     canvas[:height, :width] = image
-    return boxes
-  smallest = min(rows * columns for _, _, rows, columns in boxes)
-  size = _shrink(image, canvas, most=math.isqrt(smallest) // image_size)
-  return [_scaled(box, (height, width), size) for box in boxes]
+    return crops
+  smallest = min(rows * columns for _, _, rows, columns in crops)
+  used, size = _shrink(image, canvas, most=math.isqrt(smallest) // image_size)
+  return [_scaled(box, used, size) for box in crops]
 
 
-def _shrink(image, canvas, *, most: int) -> tuple[int, int]:
-  """Lays a smaller version of an image; returns its size. `most` pixels a side may become one."""
+def _shrink(image, canvas, *, most: int) -> tuple[tuple[int, int], tuple[int, int]]:
+  """Lays a smaller version; returns how many rows and columns became how many.
+
+  Blocks are of up to `most` pixels a side, or larger where the image would not fit otherwise.
+  """
   size, sides = len(canvas), image.shape[:2]
   longest = max(sides)
   block = max(longest // size, min(-(-longest // size), most))
@@ -150,19 +153,23 @@ def _shrink(image, canvas, *, most: int) -> tuple[int, int]:
     # Divisible sides have a kernel of their own, ten times as fast.
     height, width = (max(side // block, 1) for side in sides)
     image = image[: height * block, : width * block]
+    used = image.shape[:2]
     place = canvas[:height, :width] if max(height, width) <= size else None
     image = cv2.resize(image, (width, height), dst=place, interpolation=cv2.INTER_AREA)
     if place is not None:
-      return height, width
+      return used, (height, width)
+  else:
+    used = sides
   height, width = (max(round(side * size / longest), 1) for side in sides)
   cv2.resize(image, (width, height), dst=canvas[:height, :width], interpolation=cv2.INTER_LINEAR)
-  return height, width
+  return used, (height, width)
 
 
-def _scaled(box: Box, old: tuple[int, int], new: tuple[int, int]) -> Box:
-  """Where the part of an image is that was resized."""
-  starts, sides = [], []
-  for start, side, before, now in zip(box[:2], box[2:], old, new, strict=True):
-    starts.append(min(round(start * now / before), now - 1))
-    sides.append(min(max(round(side * now / before), 1), now - starts[-1]))
-  return (*starts, *sides)
+def _scaled(box: Box, used: tuple[int, int], size: tuple[int, int]) -> tuple[float | int, ...]:
+  """The box in what an image became. It holds centres of pixels that were written, and no others:
+  it may end beside them, as pixels that did not fill a block were left out."""
+  starts, lengths = [], []
+  for start, length, before, now in zip(box[:2], box[2:], used, size, strict=True):
+    starts.append(min(start * now / before, now - 1))
+    lengths.append(min(max(length * now / before, 1), now + 0.49 - starts[-1]))
+  return (*starts, *lengths)

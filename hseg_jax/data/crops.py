@@ -1,4 +1,4 @@
-"""The random parts of images that an accelerator will resize, drawn as `transforms` draws them."""
+"""Random crops that an accelerator will resize, drawn as `transforms` draws its own."""
 
 import math
 from collections.abc import Iterable
@@ -6,22 +6,25 @@ from collections.abc import Iterable
 from hseg_jax.data import transforms
 from hseg_jax.data.transforms import Box
 
-NUMBERS = 2 + 2 * transforms.CROP_TRIES  # that a part takes
+NUMBERS = 2 + 2 * transforms.CROP_TRIES  # that a crop takes
 _LOWEST, _HIGHEST = (math.log(ratio) for ratio in transforms.CROP_RATIO)
 
 
 def random_box(
   height: int, width: int, numbers: Iterable[float], *, min_scale: float = transforms.MIN_SCALE
 ) -> Box:
-  """The part of an image that `transforms.random_resized_crop` might cut out.
+  """A crop that `transforms.random_resized_crop` might cut out of an image.
 
   Without a generator: to make one would take a fifth of the time of decoding a small image.
 
   Args:
-    height: of the image.
-    width: of the image.
+    height: of the image in pixels.
+    width: of the image in pixels.
     numbers: random ones in [0, 1), `NUMBERS` of them.
-    min_scale: smallest share of the image's area that the part may cover.
+    min_scale: smallest share of the image's area that the crop may cover.
+
+  Returns:
+    Top, left, height and width in pixels.
   """
   numbers = iter(numbers)
   down, right = next(numbers), next(numbers)

@@ -52,7 +52,7 @@ def train_batches(
   Args:
     source: examples with images of any size.
     batch_size: of the global batch; this host gets `batch_size / host_count` examples.
-    image_size: side in pixels of the images in the batch.
+    image_size: side in pixels of the images in the batch, or that canvases are augmented to.
     augment: "none" (as in evaluation), "supervised" or "moco" (two views).
     superpixels: `method` ("seeds" or "grid"; "device" or "none" to leave them out),
       `num_segments`, and for SEEDS `bins` and `iterations`.
@@ -71,13 +71,13 @@ def train_batches(
     An iterator of dicts: `image` uint8 `[b, h, w, 3]`, `segments` int32 `[b, h, w]` (with
     methods of the host) and `label` int32 `[b]`; with "moco", `image_1`, `segments_1`, `image_2`
     and `segments_2` instead of the first two. With a canvas, `canvas` uint8 `[b, c, c, 3]`, which
-    cannot be written to, `boxes` int32 `[b, v, 4]`, for each view of an image top, left, height and
-    width of its crop on the canvas, and `seed` uint32 `[b, 2]` instead; beside the crops a canvas
-    holds anything. Its `close()` ends the workers.
+    cannot be written to, `boxes` float32 `[b, v, 4]`, for each view of an image top, left, height
+    and width of its crop in pixels of the canvas, and `seed` uint32 `[b, 2]` instead; beside the
+    crops a canvas holds anything. Its `close()` ends the workers.
 
   Raises:
-    UserError: on an unknown augmentation, option or superpixel method, or a batch size that the
-      hosts cannot share; while iterating, on too many unreadable images.
+    UserError: on an unknown augmentation, option or superpixel method, "none" with a canvas, or a
+      batch size that the hosts cannot share; while iterating, on too many unreadable images.
   """
   host_batch = _host_batch(batch_size, host_count)
   augmentation = _augmentation(augment, image_size, augment_options or {})  # checked in any case
