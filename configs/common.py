@@ -103,9 +103,9 @@ def _data() -> ConfigDict:
   c.num_val = placeholder(int)  # how many examples to evaluate on; None: all
   c.image_size = 64  # side in pixels; the stem's stride divides it
   c.augment = "supervised"  # "none", "supervised" or "moco" (two views)
-  c.augment_on = "host"  # or "device": hosts decode and crop; not with superpixels by "seeds"
+  c.augment_on = "host"  # or "device": hosts decode and draw crops; not with superpixels by "seeds"
   # Side of the squares in which images reach the device that augments them, in pixels. Of larger
-  # images only what encloses the crops is sent, shrunk if need be; JPEGs of "folder" and "tfds"
+  # images only what encloses the crops is laid, shrunk if need be; JPEGs of "folder" and "tfds"
   # come from their decoder as small as halves go. 512 for 224 holds most photographs of ImageNet.
   c.canvas_size = c.get_ref("image_size") * 16 // 7
   c.min_scale = 0.08  # smallest share of an image that a random crop covers
