@@ -29,13 +29,13 @@ def _shuffled(num_examples: int, seed: int, number: int) -> UInt32[np.ndarray, "
 
 
 def words(seed: int, start: int, count: int, each: int) -> UInt64[np.ndarray, "count each"]:
-  """Random words for `count` positions from `start` on, the same whatever batch these are in.
+  """Random words of 64 bits for `count` positions from `start` on, the same whatever batch these are in.
 
   Args:
     seed: as `pipeline.train_batches` takes it.
     start: the first position.
     count: of positions.
-    each: words of a position.
+    each: how many words a position has.
   """
   # Philox counts: every position has as many blocks of four words.
   blocks = -(-each // 4)
