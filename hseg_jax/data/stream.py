@@ -29,7 +29,7 @@ def _shuffled(num_examples: int, seed: int, number: int) -> UInt32[np.ndarray, "
 
 
 def words(seed: int, start: int, count: int, each: int) -> UInt64[np.ndarray, "count each"]:
-  """Random words of 64 bits for `count` positions from `start` on, the same whatever batch these are in.
+  """Random words of 64 bits for each of `count` positions, whatever batch these are in.
 
   Args:
     seed: as `pipeline.train_batches` takes it.
