@@ -79,6 +79,13 @@ def test_crops_are_the_hosts_and_see_nothing_beside_them(box):
       assert_close(found, transforms.resize(part, size, size), mean=0.3)
 
 
+@pytest.mark.parametrize("start", [0.0, 0.3, 0.5, 0.8, 1.0])
+def test_the_smallest_crops_are_of_one_pixel(start):
+  canvas = jnp.arange(12, dtype=jnp.uint8).reshape(2, 2, 3)
+  found = device_transforms.crop_and_resize(canvas, jnp.array([start, 0.0, 1.0, 1.0]), 3)
+  assert np.unique(found).tolist() in ([0, 1, 2], [6, 7, 8])
+
+
 def test_flip_is_fair():
   image = jnp.arange(6, dtype=jnp.float32).reshape(1, 2, 3)
   found = np.asarray(jax.vmap(lambda key: device_transforms.random_flip(image, key))(keys(1000)))

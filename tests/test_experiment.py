@@ -13,7 +13,7 @@ from PIL import Image
 
 import hseg_jax
 from hseg_jax import experiment, images
-from hseg_jax.data import sources
+from hseg_jax.data import pipeline, sources
 from hseg_jax.errors import UserError
 from hseg_jax.interop import torch_weights
 
@@ -103,6 +103,19 @@ def test_only_canvases_are_filled_with_smaller_photographs(tmp_path):
   np.testing.assert_array_equal(canvas[:, :20], [half] * 8)
   for source in (device.train_source, device.val_source):  # as evaluators see them
     assert source[0]["image"].shape == (40, 64, 3)
+
+
+def test_photographs_keep_the_pixels_of_small_crops(monkeypatch):
+  asked = []
+  monkeypatch.setattr(sources.Source, "at_least", lambda self, longest: asked.append(longest))
+  monkeypatch.setattr(pipeline, "train_batches", lambda source, **options: None)
+  fields = {"augment": "supervised", "augment_on": "device", "image_size": 32, "canvas_size": 73}
+  for min_scale in (0.5, 0.04):
+    fields["min_scale"] = min_scale
+    some = settings(**{f"data__{key}": value for key, value in fields.items()})
+    some["superpixels"]["method"] = "device"
+    experiment.train_batches(experiment.setup(some), 0)
+  assert asked == [73, 160]  # a canvas, and five times the images
 
 
 def test_batches_bring_no_superpixels_that_the_step_makes():
