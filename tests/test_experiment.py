@@ -113,7 +113,7 @@ def test_photographs_keep_the_pixels_of_small_crops(monkeypatch):
   for min_scale in (0.5, 0.04):
     fields["min_scale"] = min_scale
     some = settings(**{f"data__{key}": value for key, value in fields.items()})
-    some["superpixels"]["method"] = "device"
+    some["superpixels"]["method"] = "none"
     experiment.train_batches(experiment.setup(some), 0)
   assert asked == [73, 160]  # a canvas, and five times the images
 
