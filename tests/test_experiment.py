@@ -108,7 +108,7 @@ def test_only_canvases_are_filled_with_smaller_photographs(tmp_path):
 def test_photographs_keep_the_pixels_of_small_crops(monkeypatch):
   asked = []
   monkeypatch.setattr(sources.Source, "at_least", lambda self, longest: asked.append(longest))
-  monkeypatch.setattr(pipeline, "train_batches", lambda source, **options: None)
+  monkeypatch.setattr(pipeline, "train_batches", lambda source, **options: iter(()))
   fields = {"augment": "supervised", "augment_on": "device", "image_size": 32, "canvas_size": 73}
   for min_scale in (0.5, 0.04):
     fields["min_scale"] = min_scale
