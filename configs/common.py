@@ -106,7 +106,7 @@ def _data() -> ConfigDict:
   c.augment_on = "host"  # or "device": hosts decode and draw crops; not with superpixels by "seeds"
   # Side of the squares in which images reach the device that augments them, in pixels. Of larger
   # images only what encloses the crops is laid, shrunk if need be; JPEGs of "folder" and "tfds"
-  # come from their decoder as small as halves go. 512 for 224 holds most photographs of ImageNet.
+  # come from their decoder as small as halves and crops allow. 512 for 224 holds most of ImageNet.
   c.canvas_size = c.get_ref("image_size") * 16 // 7
   c.min_scale = 0.08  # smallest share of an image that a random crop covers
   # Processes that prepare batches; 0: a thread of the main one. Threads of it where the device

@@ -101,7 +101,7 @@ def decode_batch(
       boxes[index] = on_canvas(image, drawn, canvas[index], image_size=image_size)
     sizes.append((height, width))
     labels.append(example["label"])
-  # The others in one go: between images that are decoded, each would take three times as long.
+  # The others in one go: between images that are decoded, each would take nearly twice as long.
   boxes = [boxes.get(index) or draw(index, *size) for index, size in enumerate(sizes)]
   return {
     "canvas": memory.lend(canvas),
@@ -150,7 +150,7 @@ def _shrink(image, canvas, *, most: int) -> tuple[tuple[int, int], tuple[int, in
   longest = max(sides)
   block = max(longest // size, min(-(-longest // size), most))
   if block > 1:
-    # Divisible sides have a kernel of their own, ten times as fast.
+    # Divisible sides have a kernel of their own, over ten times as fast.
     height, width = (max(side // block, 1) for side in sides)
     image = image[: height * block, : width * block]
     used = image.shape[:2]

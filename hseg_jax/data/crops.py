@@ -15,7 +15,7 @@ def random_box(
 ) -> Box:
   """A crop that `transforms.random_resized_crop` might cut out of an image.
 
-  Without a generator: to make one would take a fifth of the time of decoding a small image.
+  Without a generator: to make one would take several times as long as all of this.
 
   Args:
     height: of the image in pixels.

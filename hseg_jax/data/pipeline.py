@@ -92,16 +92,11 @@ def train_batches(
     )
   else:
     # Whole batches from the start: for each small image grain would take half as long as decoding.
-    decode = functools.partial(
-      canvases.decode_batch,
-      source=source,
-      seed=seed,
-      memory=canvases.Memory(host_batch, canvas_size),
-      views=_views(augment),
-      min_scale=(augment_options or {}).get("min_scale", transforms.MIN_SCALE),
-      image_size=image_size,
+    options = _crops(augment, augment_options or {}) | {"source": source, "seed": seed}
+    memory = canvases.Memory(host_batch, canvas_size)
+    dataset = numbers.map(
+      functools.partial(canvases.decode_batch, memory=memory, image_size=image_size, **options)
     )
-    dataset = numbers.map(decode)
   dataset = dataset[start_step * host_count + host_index :: host_count]
   return _Batches(dataset, num_workers, in_threads=canvas_size is not None)
 
@@ -233,7 +228,7 @@ def check_options(
   """
   _augmentation(augment, image_size, augment_options)
   if canvas_size is not None:
-    _views(augment)
+    _crops(augment, augment_options)
   segment = segmenter(superpixels)
   if segment is not None:
     segment(np.zeros((image_size, image_size, 3), np.uint8))
@@ -264,13 +259,14 @@ def _augmentation(
   )
 
 
-def _views(augment: str) -> int:
-  """How many views of an image a device is to make."""
+def _crops(augment: str, options: Mapping[str, Any]) -> dict[str, Any]:
+  """Which crops a host draws for a device, by `canvases.decode_batch`'s names."""
   if augment not in transforms.VIEWS:
     raise UserError(
       f'data.augment="{augment}" leaves the device nothing to do; set data.augment_on="host".'
     )
-  return transforms.VIEWS[augment]
+  min_scale = options.get("min_scale", transforms.MIN_SCALE)
+  return {"views": transforms.VIEWS[augment], "min_scale": min_scale}
 
 
 def _without_augmentation(example: Example, rng: np.random.Generator, *, transform) -> Example:

@@ -20,7 +20,7 @@ Box = tuple[int, int, int, int]  # top, left, height and width
 REFERENCE_SIZE = 224  # the image size for which the reference states its blur, in pixels
 CROP_TRIES = 10  # before a crop falls back to the centre
 CROP_RATIO = (3 / 4, 4 / 3)
-MIN_SCALE = 0.08
+MIN_SCALE = 0.08  # smallest share of an image's area that a crop covers
 
 SUPERVISED_JITTER = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.05}
 
