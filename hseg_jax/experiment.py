@@ -9,7 +9,6 @@ import importlib
 import importlib.util
 import inspect
 import json
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -280,16 +279,11 @@ def describe_model(experiment: Experiment, variables: Any) -> dict[str, str]:
 
 def train_batches(experiment: Experiment, start_step: int) -> Iterator[dict[str, np.ndarray]]:
   """This host's batches from `start_step` on; a pure function of the step."""
-  settings, source = experiment.settings, experiment.train_source
-  options = augmentation.options(settings)
-  if options["canvas_size"] is not None:
-    # The smallest crops of square images keep as many pixels as they are resized to.
-    longest = options["image_size"] / math.sqrt(options["augment_options"]["min_scale"])
-    source = source.at_least(max(options["canvas_size"], math.ceil(longest)))
+  settings = experiment.settings
   return pipeline.train_batches(
-    source,
+    experiment.train_source,
     batch_size=settings["batch_size"],
-    **options,
+    **augmentation.options(settings),
     seed=settings["seed"],
     start_step=start_step,
     num_workers=settings["data"]["num_workers"],

@@ -1,7 +1,7 @@
 """Image files of any kind to RGB arrays, label maps from files, and where images lie in a folder.
 
 The one decoder of training data and of what is segmented, so that a model sees the same pixels,
-save where `longest` lets it make fewer of them.
+save where `decode_smaller` is allowed to make fewer of them.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import io
 import os
 import pathlib
 import re
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ MAX_PIXELS = Image.MAX_IMAGE_PIXELS  # 89 million; Pillow holds larger ones for 
 # follows, and for restarts of it.
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]", re.DOTALL)
+_LYING = (5, 6, 7, 8)  # values of EXIF's tag of orientation that exchange height and width
 # OpenCV's flags for decoding JPEGs so many times smaller.
 _REDUCED = {
   1: 0,
@@ -31,6 +33,8 @@ _REDUCED = {
   4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
   8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
+# From the height and width of an image to how many times smaller it may come.
+Reduction = Callable[[int, int], int]
 LABELS_KEY = "segments"  # of a label map in an npz file; what `Hierarchy.save` calls it
 
 
@@ -38,9 +42,7 @@ class UnreadableImage(UserError):
   """An image or label map that cannot be decoded; the message names the file and says why."""
 
 
-def decode(
-  file: str | os.PathLike | io.BytesIO, name: str, longest: int | None = None
-) -> UInt8[np.ndarray, "h w 3"]:
+def decode(file: str | os.PathLike | io.BytesIO, name: str) -> UInt8[np.ndarray, "h w 3"]:
   """Decodes an image file of any common format to RGB in [0, 255].
 
   Grey, palette, CMYK and 16-bit images are converted, what is transparent is laid on white, as on a
@@ -50,14 +52,34 @@ def decode(
   Args:
     file: a path or an open file.
     name: what to call the image in an error.
-    longest: pixels that are enough for the longer side. A JPEG that has twice as many or more comes
-      at a half, a quarter or an eighth of its size, with as many at least: its decoder then skips
-      the highest frequencies, in less time than it takes to shrink the image. One whose shorter
-      side is below 8 comes whole.
 
   Raises:
     UnreadableImage: if the file is missing, damaged, truncated, no image, has more than
       `MAX_PIXELS` pixels, or values whose range nobody knows (floating point, 32 bits).
+  """
+  image, _ = decode_smaller(file, name, lambda height, width: 1)
+  return image
+
+
+def decode_smaller(
+  file: str | os.PathLike | io.BytesIO, name: str, reduction: Reduction
+) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int]]:
+  """Decodes an image as `decode` does, or a JPEG to a half, a quarter or an eighth of its size.
+
+  Its decoder then skips the highest frequencies, in less time than it takes to shrink the image.
+  A pixel stands for that many in rows and columns, also at an end where the file has fewer.
+
+  Args:
+    file: a path or an open file.
+    name: what to call the image in an error.
+    reduction: asked, with height and width of an upright JPEG whose sides have 8 pixels or more,
+      how many times smaller it may come.
+
+  Returns:
+    The image, and the height and width that it has in the file, upright.
+
+  Raises:
+    UnreadableImage: as `decode` does.
   """
   try:
     is_open = hasattr(file, "read")
@@ -73,41 +95,38 @@ def decode(
         raise ValueError("its values are floating-point; save it with 8 or 16 bits")
       if image.mode == "I" and image.format == "TIFF":  # of other formats these are 16 bits
         raise ValueError("its values have 32 bits; save it with 8 or 16 bits")
-      factor = _draft(image, longest or max(image.size))
-      if (photograph := _decode_upright_jpeg(image, stream, factor)) is not None:
-        return photograph
-      image = ImageOps.exif_transpose(image)
-      if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow's own conversion would clip.
-        grey = np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-      if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-      return np.array(image.convert("RGB"))
+      if image.format in ("JPEG", "MPO"):
+        return _decode_jpeg(image, stream, reduction)
+      image = _as_rgb(ImageOps.exif_transpose(image))
+      return image, image.shape[:2]
   except UnidentifiedImageError as error:
     raise UnreadableImage(f"Cannot read the image {name} (not an image)") from error
   except Exception as error:  # Decoders raise whatever they please on a damaged file.
     raise UnreadableImage(f"Cannot read the image {name} ({_reason(error)})") from error
 
 
-def _draft(image: Image.Image, longest: int) -> int:
-  """Has a JPEG decoded so many times smaller as leaves `longest` pixels; returns how many times."""
-  factors = (factor for factor in _REDUCED if factor * longest <= max(image.size))
-  factor = max(factors, default=1) if min(image.size) >= max(_REDUCED) else 1
-  image.draft(None, (image.width // factor, image.height // factor))
-  return factor
+def _decode_jpeg(
+  image: Image.Image, stream: io.BufferedIOBase, reduction: Reduction
+) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int]]:
+  orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+  width, height = image.size[::-1] if orientation in _LYING else image.size
+  factor = 1
+  if min(height, width) >= max(_REDUCED) and (allowed := reduction(height, width)) > 1:
+    factor = max(f for f in _REDUCED if f <= allowed)
+    image.draft(None, (image.width // factor, image.height // factor))
+  decoded = _decode_by_opencv(image, stream, factor) if orientation == 1 else None
+  if decoded is None:
+    decoded = _as_rgb(ImageOps.exif_transpose(image))
+  return decoded, (height, width)
 
 
-def _decode_upright_jpeg(
+def _decode_by_opencv(
   image: Image.Image, stream: io.BufferedIOBase, factor: int
 ) -> UInt8[np.ndarray, "h w 3"] | None:
   """What Pillow would make of a photograph, in two thirds of the time: OpenCV has the same decoder,
-  and makes no copies. None for all else, progressive ones too, and where markers betray damage, of
-  which OpenCV accepts more."""
-  if image.format != "JPEG" or image.mode != "RGB":
-    return None
-  if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+  and makes no copies. None for all but baseline RGB, and where markers betray damage, of which
+  OpenCV accepts more."""
+  if image.mode != "RGB":
     return None
   stream.seek(0)
   data = stream.read()
@@ -117,6 +136,17 @@ def _decode_upright_jpeg(
     return None
   flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | _REDUCED[factor]
   return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+
+
+def _as_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+  if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow's own conversion would clip.
+    grey = np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+  if image.has_transparency_data:
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    image = Image.alpha_composite(white, image)
+  return np.array(image.convert("RGB"))
 
 
 def _start_of_scan(data: bytes) -> int:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import hseg_jax
 from hseg_jax import experiment, images
-from hseg_jax.data import pipeline, sources
+from hseg_jax.data import sources
 from hseg_jax.errors import UserError
 from hseg_jax.interop import torch_weights
 
@@ -92,30 +92,19 @@ def test_only_canvases_are_filled_with_smaller_photographs(tmp_path):
   fields = {"source": "folder", "root": str(tmp_path), "val_split": "val", "image_size": 16}
   fields |= {"augment": "supervised", "canvas_size": 32}
   some = settings(**{f"data__{key}": value for key, value in fields.items()})
-  some["data"]["min_scale"] = 0.25  # crops of 16 pixels in images of 32
+  some["data"]["min_scale"] = 1.0  # no such crop fits, which leaves the centre
   host = experiment.setup(some)
   assert next(experiment.train_batches(host, 0))["image"].shape == (8, 16, 16, 3)
   some["data"]["augment_on"] = "device"
   device = experiment.setup(some)
-  canvas = next(experiment.train_batches(device, 0))["canvas"]
-  half = images.decode(tmp_path / "train" / "a" / "0.jpg", "it", 32)
+  batch = next(experiment.train_batches(device, 0))
+  file = tmp_path / "train" / "a" / "0.jpg"
+  half, _ = images.decode_smaller(file, "it", lambda height, width: 2)
   assert half.shape == (20, 32, 3)
-  np.testing.assert_array_equal(canvas[:, :20], [half] * 8)
+  np.testing.assert_array_equal(batch["canvas"][:, :20, :27], [half[:, 2:29]] * 8)
+  np.testing.assert_array_equal(batch["boxes"], [[(0, 0.5, 20, 26.5)]] * 8)
   for source in (device.train_source, device.val_source):  # as evaluators see them
     assert source[0]["image"].shape == (40, 64, 3)
-
-
-def test_photographs_keep_the_pixels_of_small_crops(monkeypatch):
-  asked = []
-  monkeypatch.setattr(sources.Source, "at_least", lambda self, longest: asked.append(longest))
-  monkeypatch.setattr(pipeline, "train_batches", lambda source, **options: iter(()))
-  fields = {"augment": "supervised", "augment_on": "device", "image_size": 32, "canvas_size": 73}
-  for min_scale in (0.5, 0.04):
-    fields["min_scale"] = min_scale
-    some = settings(**{f"data__{key}": value for key, value in fields.items()})
-    some["superpixels"]["method"] = "none"
-    experiment.train_batches(experiment.setup(some), 0)
-  assert asked == [73, 160]  # a canvas, and five times the images
 
 
 def test_batches_bring_no_superpixels_that_the_step_makes():

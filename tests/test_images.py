@@ -25,6 +25,10 @@ def decode(data):
   return images.decode(io.BytesIO(data), "it")
 
 
+def smaller(data, reduction):
+  return images.decode_smaller(io.BytesIO(data), "it", reduction)
+
+
 def flat(value, size=(8, 12)):
   return np.full((*size, 3), value, np.uint8)
 
@@ -100,17 +104,20 @@ def test_photographs_are_decoded_as_pillow_does(options, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"turned": True}, {"mode": "CMYK"}])
-@pytest.mark.parametrize("longest, factor", [(202, 1), (101, 2), (51, 2), (50, 4), (24, 8), (1, 8)])
-def test_photographs_come_smaller_where_that_is_enough(options, longest, factor):
+@pytest.mark.parametrize(
+  "allowed, factor", [(0, 1), (1, 1), (2, 2), (3, 2), (4, 4), (7, 4), (8, 8), (99, 8)]
+)
+def test_photographs_come_smaller_where_they_may(options, allowed, factor):
   coarse = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
   smooth = Image.fromarray(coarse).resize((203, 133), Image.Resampling.BICUBIC)
   mode, turned, exif = options.get("mode", "RGB"), options.get("turned"), Image.Exif()
   exif[0x0112] = 6 if turned else 1
   progressive = options.get("progressive", False)
   data = encoded(smooth.convert(mode), format="jpeg", exif=exif, progressive=progressive)
-  whole, found = decode(data), images.decode(io.BytesIO(data), "it", longest)
-  assert found.shape[:2] == tuple(-(-side // factor) for side in whole.shape[:2])
-  assert max(found.shape) >= longest
+  whole, asked = decode(data), []
+  found, size = smaller(data, lambda *size: asked.append(size) or allowed)
+  assert [size] == asked == [whole.shape[:2]]
+  assert found.shape[:2] == tuple(-(-side // factor) for side in size)
   if turned:  # blocks are counted from the camera's upper left corner
     whole, found = np.rot90(whole), np.rot90(found)
   if factor == 1:
@@ -130,16 +137,32 @@ def test_a_smaller_photograph_is_the_one_pillow_makes(monkeypatch):
   expected.draft(None, (35, 45))
   expected = np.asarray(expected)
   monkeypatch.setattr(ImageFile.ImageFile, "load", None)  # which OpenCV does without
-  np.testing.assert_array_equal(images.decode(io.BytesIO(data), "it", 40), expected)
+  np.testing.assert_array_equal(smaller(data, lambda *size: 2)[0], expected)
 
 
 def test_what_cannot_come_smaller_comes_whole():
-  line = flat(9, (3, 500))
-  for data in (encoded(line, format="jpeg"), encoded(flat(9, (60, 80)), format="png")):
-    assert images.decode(io.BytesIO(data), "it", 10).shape == decode(data).shape
+  for data in (encoded(flat(9, (7, 500)), format="jpeg"), encoded(flat(9, (60, 80)), format="png")):
+    found, size = smaller(data, lambda *size: 8)
+    assert found.shape == decode(data).shape and size == found.shape[:2]
   data = encoded(flat(9, (60, 80)), format="jpeg")
   with pytest.raises(images.UnreadableImage, match="truncated"):
-    images.decode(io.BytesIO(data[:-40]), "it", 10)
+    smaller(data[:-40], lambda *size: 8)
+
+
+def test_the_first_of_several_photographs_in_a_file_comes_smaller():
+  first, second = (Image.fromarray(flat(value, (40, 60))) for value in (50, 200))
+  data = encoded(first, format="mpo", save_all=True, append_images=[second])
+  found, size = smaller(data, lambda *size: 2)
+  assert size == (40, 60) and found.shape[:2] == (20, 30) and (found == 50).all()
+
+
+@pytest.mark.parametrize("kind, value", [(2, b"no\0\0"), (3, b"\x09\0\0\0"), (3, b"\0\0\0\0")])
+def test_a_tag_of_orientation_that_means_nothing_is_ignored(kind, value):
+  """Text, and numbers that no orientation has."""
+  tag = struct.pack("<HHI4s", 0x0112, kind, 3 if kind == 2 else 1, value)
+  exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + tag + b"\0\0\0\0"
+  data = encoded(flat(50), format="jpeg", exif=exif)
+  assert smaller(data, lambda *size: 1)[1] == decode(data).shape[:2] == (8, 12)
 
 
 def test_other_photographs_and_damaged_ones_are_judged_as_by_pillow():

@@ -79,15 +79,17 @@ def test_num_examples_are_spread_over_the_data_set(tree):
   assert len(source) == 4 and values(source) == [0, 20, 100, 120]
 
 
-def test_photographs_come_smaller_where_that_is_enough(tree):
+def test_photographs_come_smaller_where_they_may(tree):
   (tree / "train" / "ant" / "5.jpg").write_bytes(encoded(flat(50, (40, 64)), format="jpeg"))
   source = load("folder", root=str(tree))
-  shapes = lambda source: [source[i]["image"].shape[:2] for i in range(4, 7)]
-  assert shapes(source.at_least(16)) == [(8, 12), (10, 16), (8, 12)]
-  assert shapes(source.at_least(32)) == [(8, 12), (20, 32), (8, 12)]
-  assert shapes(source) == [(8, 12), (40, 64), (8, 12)]
+  found = [source.smaller(i, lambda height, width: height // 10) for i in range(4, 7)]
+  assert [example["image"].shape[:2] for example in found] == [(8, 12), (10, 16), (8, 12)]
+  assert [example["size"] for example in found] == [(8, 12), (40, 64), (8, 12)]
+  for i, example in enumerate(found, start=4):
+    assert source[i]["image"].shape[:2] == example.pop("size")
+    assert set(source[i]) == set(example) and source[i]["label"] == example["label"]
   drawn = load("partworld", num_examples=20)
-  assert drawn.at_least(8)[0]["image"].shape == (32, 32, 3)
+  assert drawn.smaller(0, lambda height, width: 8)["image"].shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,8 @@ def test_too_many_unreadable_images_stop_the_run(tree):
 def test_smaller_photographs_are_counted_with_the_others(tree, caplog):
   _damage(tree)
   source = load("folder", root=str(tree), max_bad_images=2)
-  assert values(source) == values(source.at_least(4))
+  smaller = [source.smaller(i, lambda *size: 2)["image"][0, 0, 0] for i in range(len(source))]
+  assert values(source) == smaller
   assert len(caplog.records) == 2
 
 
@@ -174,8 +177,9 @@ def test_copies_in_other_processes_share_the_count(tree):
   folder = pathlib.Path(source._bad_images._folder)
   for each in (source, copy):
     np.testing.assert_array_equal(each[1]["image"], source[2]["image"])  # counts once
-  with pytest.raises(UserError, match="max_bad_images=1"):
-    copy[9]
+  for each, index in ((copy, 9), (source, 1)):  # one too many, and one that was counted before
+    with pytest.raises(UserError, match="max_bad_images=1"):
+      each[index]
   del copy
   assert folder.exists()
   del source, each
@@ -257,8 +261,9 @@ def test_tfds_without_a_network():
     example = source[4]
     assert example["image"].ndim == 3 and example["image"].dtype == np.uint8
     rows, columns = example["image"].shape[:2]
-    smaller = source.at_least(max(rows, columns) // 2)[4]["image"]
-    assert smaller.shape[:2] == (-(-rows // 2), -(-columns // 2))
+    smaller = source.smaller(4, lambda *size: 2)
+    assert smaller["image"].shape[:2] == (-(-rows // 2), -(-columns // 2))
+    assert smaller["size"] == (rows, columns) and smaller["label"] == example["label"]
     assert 0 <= example["label"] < 1000
 
 

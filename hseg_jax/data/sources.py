@@ -1,14 +1,13 @@
 """Where examples come from: PartWorld, a class-per-folder image tree, images with masks, or
 TensorFlow Datasets."""
 
-import copy
 import io
 import os
 import pathlib
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -17,7 +16,14 @@ from jaxtyping import Int
 
 from hseg_jax.data import masks, part_imagenet, partworld
 from hseg_jax.errors import UserError
-from hseg_jax.images import EXTENSIONS, UnreadableImage, decode, list_folder
+from hseg_jax.images import (
+  EXTENSIONS,
+  Reduction,
+  UnreadableImage,
+  decode,
+  decode_smaller,
+  list_folder,
+)
 from hseg_jax.vocabulary import Vocabulary
 
 Example = dict[str, Any]
@@ -113,29 +119,44 @@ class Source:
     self.vocabulary: Vocabulary | None = getattr(examples, "vocabulary", None)
     self.mask_labels: masks.Labels | None = getattr(examples, "mask_labels", None)
 
-  def at_least(self, longest: int) -> "Source":
-    """The same examples, of whose images it is enough that longer sides have so many pixels: where
-    the data set knows how, larger ones are decoded to a half, a quarter or an eighth of their size.
-    """
-    smaller = copy.copy(self)
-    if hasattr(self._examples, "at_least"):
-      smaller._examples = self._examples.at_least(longest)
-    return smaller
-
   def __len__(self) -> int:
     return self._length
 
   def __getitem__(self, index: int) -> Example:
+    return self._readable(index, lambda position: self._examples[position])
+
+  def smaller(self, index: int, reduction: Reduction) -> Example:
+    """See `sources.smaller`."""
+    return self._readable(index, lambda position: smaller(self._examples, position, reduction))
+
+  def _readable(self, index: int, read: Callable[[int], Example]) -> Example:
     if not 0 <= index < self._length:
       raise IndexError(f"Example {index} of a data set of {self._length}.")
     for offset in range(self._length):
       position = (index + offset) % self._length * len(self._examples) // self._length
       try:
-        return self._examples[position]
+        return read(position)
       except UnreadableImage as error:
         reason = str(error)
       self._bad_images.report(position, reason)
     raise UserError(f"None of the {self._length} images of the data set can be read.")
+
+
+def smaller(examples: Examples, index: int, reduction: Reduction) -> Example:
+  """An example with, where the data set knows how, a JPEG that its decoder has made smaller.
+
+  Args:
+    examples: the data set.
+    index: of the example.
+    reduction: as `images.decode_smaller` takes it.
+
+  Returns:
+    `examples[index]`, or the same with such an `image`, and its height and width in the file as
+    `size`.
+  """
+  if hasattr(examples, "smaller"):
+    return examples.smaller(index, reduction)
+  return examples[index]
 
 
 class Subset:
@@ -162,7 +183,8 @@ class BadImages:
 
   Workers share no memory, and which of them meets a bad image is chance. So each bad image becomes
   an empty file in a temporary folder: creating it is atomic, its name is the image's position, and
-  the number of files is the count. Every process that goes past the limit raises the same error.
+  the number of files is the count. Past the limit every process or thread that meets a bad image
+  raises the same error, whoever counted it.
   """
 
   def __init__(self, limit: int):
@@ -175,31 +197,22 @@ class BadImages:
     """Counts an image once, with one warning, and raises `UserError` beyond the limit."""
     try:
       open(os.path.join(self._folder, str(position)), "x").close()
+      is_new = True
     except FileExistsError:
-      return
+      is_new = False
     number = len(os.listdir(self._folder))
     if number > self._limit:
       raise UserError(
         f"{number} images cannot be read, more than data.max_bad_images={self._limit} allows; "
         f"the last one: {reason}."
       )
-    logging.warning(
-      "%s; another image takes its place (%d of at most %d).", reason, number, self._limit
-    )
+    if is_new:
+      logging.warning(
+        "%s; another image takes its place (%d of at most %d).", reason, number, self._limit
+      )
 
 
-class _Photographs:
-  """Examples that can be decoded smaller; see `Source.at_least`."""
-
-  _longest: int | None = None
-
-  def at_least(self, longest: int) -> Examples:
-    smaller = copy.copy(self)
-    smaller._longest = longest
-    return smaller
-
-
-class FolderExamples(_Photographs):
+class FolderExamples:
   """A class-per-folder image tree, `root/split/class/image`; classes and files in sorted order."""
 
   def __init__(self, root: str, split: str):
@@ -236,11 +249,16 @@ class FolderExamples(_Photographs):
 
   def __getitem__(self, index: int) -> Example:
     path = self._folder / self._files[index]
-    image = decode(path, str(path), self._longest)
-    return {"image": image, "label": self._labels[index]}
+    return {"image": decode(path, str(path)), "label": self._labels[index]}
+
+  def smaller(self, index: int, reduction: Reduction) -> Example:
+    """See `sources.smaller`."""
+    path = self._folder / self._files[index]
+    image, size = decode_smaller(path, str(path), reduction)
+    return {"image": image, "size": size, "label": self._labels[index]}
 
 
-class TfdsExamples(_Photographs):
+class TfdsExamples:
   """A data set prepared by TensorFlow Datasets as array_record, the format with random access."""
 
   def __init__(self, name: str, data_dir: str, split: str):
@@ -287,9 +305,17 @@ class TfdsExamples(_Photographs):
 
   def __getitem__(self, index: int) -> Example:
     record = self._records[index]
-    name = f"{index} of {self._name}"
-    image = decode(io.BytesIO(record["image"]), name, self._longest)
+    image = decode(io.BytesIO(record["image"]), self._name_of(index))
     return {"image": image, "label": int(record["label"])}
+
+  def smaller(self, index: int, reduction: Reduction) -> Example:
+    """See `sources.smaller`."""
+    record = self._records[index]
+    image, size = decode_smaller(io.BytesIO(record["image"]), self._name_of(index), reduction)
+    return {"image": image, "size": size, "label": int(record["label"])}
+
+  def _name_of(self, index: int) -> str:
+    return f"{index} of {self._name}"
 
 
 class Padded:
