@@ -9,7 +9,7 @@ import tiny_run
 
 from hseg_jax import cli
 from hseg_jax.bench import input
-from hseg_jax.data import sources
+from hseg_jax.data import pipeline, sources
 from hseg_jax.data.stream import order
 from hseg_jax.errors import UserError
 
@@ -45,11 +45,12 @@ def test_threads_have_equal_shares(monkeypatch):
     list(pool.map(lambda share: (decoded.append(share), together.wait()), shares))
 
   monkeypatch.setattr(input, "_decode", decode)
+  monkeypatch.setattr(pipeline, "_IMAGES_AT_ONCE", 16)  # two batches
   options = {"data__augment_on": "device", "data__num_workers": 2}
   settings = tiny_run.config("supervised", superpixels__method="none", **options).to_dict()
   records = input.measure(settings, num_batches=3, repeats=1)
   assert [record["num_batches"] for record in records] == [4, 4]  # two of each worker
-  wanted = order(32, settings["seed"], range(64, 96))  # four batches of each are taken ahead
+  wanted = order(32, settings["seed"], range(128, 160))  # eight of each are taken ahead
   assert decoded in ([wanted[::2], wanted[1::2]], [wanted[1::2], wanted[::2]])
 
 

@@ -329,19 +329,29 @@ def test_unreadable_images_are_replaced_and_reported_by_workers(damaged, capfd):
   assert_equal(taken, train(load(damaged, max_bad_images=3), 8, **options))
 
 
-def test_canvases_serve_again(tree):
+@pytest.mark.parametrize(
+  ("host_batch", "canvas_size", "count"),
+  [(64, None, 1), (64, 64, 4), (64, 146, 4), (64, 296, 1), (256, 64, 1), (999, 64, 1), (8, 64, 32)],
+)
+def test_small_batches_are_made_together(host_batch, canvas_size, count):
+  assert pipeline.at_once(host_batch, canvas_size) == count
+
+
+def test_canvases_serve_again(tree, monkeypatch):
+  monkeypatch.setattr(pipeline, "_IMAGES_AT_ONCE", 8)
   options = {"superpixels": NONE, "augment": "supervised", "canvas_size": 40, "num_workers": 2}
   options |= {"batch_size": 4, "image_size": 32, "seed": 1, "start_step": 0}
   batches = pipeline.train_batches(load(tree), **options)
   kept = [next(batches) for _ in range(3)]
   copies = [batch["canvas"].copy() for batch in kept]
-  used = {next(batches)["canvas"].__array_interface__["data"][0] for _ in range(40)}
-  assert len(used) < 20  # about as many as are prepared ahead
+  used = {next(batches)["canvas"].__array_interface__["data"][0] for _ in range(60)}
+  assert len(used) < 30  # about as many as are prepared ahead
   kept += [next(batches) for _ in range(3)]  # in memory that served before
   copies += [batch["canvas"].copy() for batch in kept[3:]]
   for _ in range(20):
     next(batches)
   batches.close()
+  assert next(batches, None) is None
   for batch, copy in zip(kept, copies, strict=True):
     np.testing.assert_array_equal(batch["canvas"], copy)
 

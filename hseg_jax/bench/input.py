@@ -5,10 +5,11 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hseg_jax import augmentation
 from hseg_jax import experiment as experiments
 from hseg_jax.bench.records import record, report
 from hseg_jax.bench.timing import Clock, wait_for_threads
-from hseg_jax.data import sources, stream
+from hseg_jax.data import pipeline, sources, stream
 from hseg_jax.errors import UserError
 from hseg_jax.settings import Settings
 
@@ -31,8 +32,8 @@ def measure(
 
   Args:
     settings: a config as nested dicts. Its `data` say what is done on the host.
-    num_batches: how many batches of a round are timed, rounded up to a multiple of the workers,
-      which finish theirs together.
+    num_batches: how many batches of a round are timed, rounded up to a multiple of those that the
+      workers finish together.
     repeats: rounds.
     out: file for the JSON lines, besides the standard output.
 
@@ -52,8 +53,10 @@ def measure(
   source, data = experiment.train_source, settings["data"]
   batch_size, workers = settings["batch_size"], data["num_workers"]
   threads = max(workers, 1)
-  num_batches = -(-num_batches // threads) * threads
-  ahead = 4 * threads  # batches; more than the workers hold ready
+  canvas_size = augmentation.options(settings)["canvas_size"]
+  together = threads * pipeline.at_once(batch_size, canvas_size)
+  num_batches = -(-num_batches // together) * together
+  ahead = 4 * together  # batches; more than the workers hold ready
   wanted = range(ahead * batch_size, (ahead + num_batches) * batch_size)
   order = stream.order(len(source), settings["seed"], wanted)
   shares = [order[i::threads] for i in range(threads)]
