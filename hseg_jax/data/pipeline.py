@@ -5,25 +5,19 @@ endless stream, not on the number of hosts or worker processes, and no iterator 
 goes on from step k by asking for batches from step k.
 """
 
-import collections
 import functools
-import gc
 import inspect
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import cv2
 import grain
 import numpy as np
-from absl import flags
 
 from hseg_jax.data import canvases, stream, transforms
 from hseg_jax.data.segmenters import segmenter
 from hseg_jax.data.sources import Example, Examples, Padded
+from hseg_jax.data.workers import Batch, Batches
 from hseg_jax.errors import UserError
-
-Batch = dict[str, np.ndarray]
 
 MASKS = ("object", "parts", "semantic")
 
@@ -93,13 +87,13 @@ def train_batches(
       .map(functools.partial(_add_segments, segment=segment))
       .batch(host_batch, drop_remainder=True)
     )
-    return _Batches(dataset[mine], num_workers)
+    return Batches(dataset[mine], num_workers)
   options = _crops(augment, augment_options or {}) | {"source": source, "seed": seed}
   memory = canvases.Memory(host_batch, canvas_size)
   decode = functools.partial(canvases.decode_batch, memory=memory, image_size=image_size, **options)
   # Whole batches, or several: for each small image grain would take half as long as decoding.
   dataset = numbers[mine].map(decode).batch(at_once(host_batch, canvas_size), batch_fn=list)
-  return _Batches(dataset, num_workers, in_threads=True)
+  return Batches(dataset, num_workers, in_threads=True)
 
 
 def at_once(host_batch: int, canvas_size: int | None) -> int:
@@ -153,7 +147,7 @@ def eval_batches(
     .map(functools.partial(_add_segments, segment=segmenter(superpixels)))
     .batch(host_batch, drop_remainder=True)
   )
-  return _Batches(dataset[host_index::host_count], num_workers)
+  return Batches(dataset[host_index::host_count], num_workers)
 
 
 def _example(position: int, *, source: Examples, seed: int) -> Example:
@@ -168,77 +162,6 @@ def _host_batch(batch_size: int, host_count: int) -> int:
       f"positive multiple of {host_count}."
     )
   return batch_size // host_count
-
-
-class _Batches(Iterator[Batch]):
-  """Batches in order, prepared ahead by threads of this process or one of each worker process.
-
-  Ends the workers when it is exhausted, closed or forgotten, and at exit before the interpreter
-  comes apart under them.
-  """
-
-  def __init__(self, dataset: grain.MapDataset, num_workers: int, *, in_threads: bool = False):
-    """Starts nothing yet.
-
-    Args:
-      dataset: of batches, or for threads of lists of them.
-      num_workers: processes, or threads.
-      in_threads: whether they are threads.
-    """
-    self._in_threads = in_threads
-    threads = max(num_workers, 1) if in_threads else 1
-    # grain's own default would keep 500 batches in memory.
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-    batches = dataset.to_iter_dataset(options)
-    self._has_workers = num_workers > 0 and not in_threads
-    if self._has_workers:
-      # Workers are sent the values of grain's flags, which exist before a notebook parses any.
-      if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-      # Worker i of n takes batches i, i + n, ...: whole batches, so their content stays the same.
-      options = grain.MultiprocessingOptions(num_workers=num_workers)
-      batches = batches.mp_prefetch(options, worker_init_fn=_start_worker)
-    self._iterators = [iter(batches)]
-    self._ready: collections.deque[Batch] = collections.deque()
-    self._finalize = weakref.finalize(self, _close, self._iterators)
-
-  def __next__(self) -> Batch:
-    if not self._ready:
-      self._ready.extend(self._prepared())
-    return self._ready.popleft()
-
-  def _prepared(self) -> list[Batch]:
-    if not self._iterators:
-      raise StopIteration
-    try:
-      found = next(self._iterators[0])
-    except BaseException:
-      self.close()
-      raise
-    if self._in_threads:
-      return found
-    if self._has_workers:
-      # Workers hand over shared memory; a copy frees it at once, whoever keeps the batch.
-      found = {key: np.array(value) for key, value in found.items()}
-    return [found]
-
-  def close(self) -> None:
-    """Ends the workers; no batches come after it."""
-    self._finalize()
-    self._ready.clear()
-
-
-def _close(iterators: list[grain.DatasetIterator]) -> None:
-  while iterators:
-    iterators.pop().close()
-  # A cycle inside grain keeps the last batch, whose shared memory would outlive the interpreter.
-  gc.collect()
-
-
-def _start_worker(worker_index: int, worker_count: int) -> None:
-  """Keeps OpenCV from starting a thread per core in every worker."""
-  del worker_index, worker_count
-  cv2.setNumThreads(1)
 
 
 def check_options(
