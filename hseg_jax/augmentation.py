@@ -1,9 +1,9 @@
 """Augmentation on the accelerator: the recipes of `hseg_jax.data.transforms`, jitted.
 
 The host decodes, draws which crops of an image will be seen, as large images are cut before they
-travel, and lays it on a canvas of one size (`canvases.decode_batch`). What else is drawn at random
-and what is done to pixels happens here, from a seed that the host sends along: it belongs to the
-example's position in the stream, as the crops do, so neither restarts nor the number of hosts
+travel, and lays it on a canvas of one size (`canvases.decode_batches`). What else is drawn at
+random and what is done to pixels happens here, from a seed that the host sends along: it belongs to
+the example's position in the stream, as the crops do, so neither restarts nor the number of hosts
 change an image. Another number of devices makes a level of difference in a few pixels, where sums
 round otherwise.
 """

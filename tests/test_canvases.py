@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from test_crops import random_box
 from test_transforms import photo
 
 from hseg_jax import device_transforms
@@ -105,7 +106,7 @@ def test_crops_are_close_to_the_hosts(views):
   size, errors, is_kept = 16, [], []
   image = transforms.resize(photo(30, 40), 90, 120)
   for numbers in np.random.default_rng(0).random((60, views, crops.NUMBERS)):
-    boxes = [crops.random_box(90, 120, view) for view in numbers]
+    boxes = [random_box((90, 120), view) for view in numbers]
     canvas = np.full((CANVAS, CANVAS, 3), 255, np.uint8)
     found = canvases.on_canvas(image, boxes, canvas, image_size=size)
     is_kept.append(all(box[2:] == there[2:] for box, there in zip(boxes, found, strict=True)))
@@ -148,14 +149,14 @@ def test_what_decoders_made_smaller_is_close_to_the_hosts(views):
   options = {"source": source, "seed": seed, "views": views, "min_scale": 0.2, "image_size": size}
   memory = Memory(len(source), CANVAS)
   for number in range(16):
-    batch = canvases.decode_batch(number, memory=memory, **options)
+    (batch,) = canvases.decode_batches([number], memory=memory, **options)
     count = number * len(source)
     words = stream.words(seed, count, len(source), 1 + views * crops.NUMBERS)[:, 1:] >> 11
     for i, label in enumerate(batch["label"]):
       whole, factor = source.wholes[label], source.factors[label]
       factors.append(factor)
       for view, there in zip(np.split(words[i] * 2.0**-53, views), batch["boxes"][i], strict=True):
-        box = crops.random_box(*whole.shape[:2], view, min_scale=0.2)
+        box = random_box(whole.shape[:2], view, min_scale=0.2)
         if factor > 1 and views == 1:  # it fits then, from the pixel in which it begins
           wanted = np.divide(box, factor)
           wanted[:2] %= 1

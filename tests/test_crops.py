@@ -8,8 +8,13 @@ from hseg_jax.data import crops, transforms
 
 
 def draw(shape, seed, **options):
-  numbers = np.random.default_rng(seed).random(crops.NUMBERS).tolist()
-  return crops.random_box(*shape, numbers, **options)
+  return random_box(shape, np.random.default_rng(seed).random(crops.NUMBERS), **options)
+
+
+def random_box(shape, numbers, **options):
+  """The crop of one image."""
+  boxes = crops.random_boxes(np.array([shape]), np.reshape(numbers, (1, 1, -1)), **options)
+  return tuple(boxes[0, 0].tolist())
 
 
 @pytest.mark.parametrize("shape", [(300, 400), (60, 140)])
@@ -47,7 +52,7 @@ def test_the_first_try_that_fits_counts():
     ((broad,), (15, 5, 21, 28)),
   ):
     numbers = [0.5, 0.24, *sum(tries, ()), *[0.3] * crops.NUMBERS][: crops.NUMBERS]
-    assert crops.random_box(50, 50, numbers, min_scale=0.04) == box
+    assert random_box((50, 50), numbers, min_scale=0.04) == box
 
 
 def test_crops_reach_all_borders():
@@ -55,3 +60,12 @@ def test_crops_reach_all_borders():
   top, left, height, width = edges.T
   assert top.min() == left.min() == 0 and (top + height).max() == 5 and (left + width).max() == 7
   assert {draw((1, 1), seed) for seed in range(50)} == {(0, 0, 1, 1)}
+
+
+def test_images_and_views_have_crops_of_their_own():
+  sizes = np.array([(30, 40), (10, 400), (64, 64)])
+  numbers = np.random.default_rng(0).random((3, 2, crops.NUMBERS))
+  found = crops.random_boxes(sizes, numbers, min_scale=0.3)
+  for size, of_image, boxes in zip(sizes, numbers, found, strict=True):
+    assert [tuple(box) for box in boxes] == [random_box(size, n, min_scale=0.3) for n in of_image]
+  assert (found[0, 0] != found[0, 1]).any() and (found[1] == (0, 193, 10, 13)).all()

@@ -89,10 +89,10 @@ def train_batches(
     )
     return Batches(dataset[mine], num_workers)
   options = _crops(augment, augment_options or {}) | {"source": source, "seed": seed}
-  memory = canvases.Memory(host_batch, canvas_size)
-  decode = functools.partial(canvases.decode_batch, memory=memory, image_size=image_size, **options)
+  options |= {"memory": canvases.Memory(host_batch, canvas_size), "image_size": image_size}
   # Whole batches, or several: for each small image grain would take half as long as decoding.
-  dataset = numbers[mine].map(decode).batch(at_once(host_batch, canvas_size), batch_fn=list)
+  dataset = numbers[mine].batch(at_once(host_batch, canvas_size), batch_fn=list)
+  dataset = dataset.map(functools.partial(canvases.decode_batches, **options))
   return Batches(dataset, num_workers, in_threads=True)
 
 
@@ -213,7 +213,7 @@ def _augmentation(
 
 
 def _crops(augment: str, options: Mapping[str, Any]) -> dict[str, Any]:
-  """Which crops a host draws for a device, by `canvases.decode_batch`'s names."""
+  """Which crops a host draws for a device, by `canvases.decode_batches`'s names."""
   if augment not in transforms.VIEWS:
     raise UserError(
       f'data.augment="{augment}" leaves the device nothing to do; set data.augment_on="host".'
