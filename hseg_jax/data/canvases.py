@@ -13,8 +13,8 @@ from hseg_jax.data import crops, sources, stream, transforms
 from hseg_jax.data.transforms import Box
 
 # The side that a crop keeps where whole blocks become pixels, as a share of what it is resized to.
-# All of it, and shrinking to fit instead, would cost a fifth of the time of decoding: MoCo's crops of
-# photographs of 550x820 for 224 come out 1.0 levels from the host's on average, and would .7 then.
+# With all of it more would be shrunk to fit, for a fifth of the time of decoding: of photographs of
+# 550x820, MoCo's crops for 224 come out 1.0 levels from the host's on average, and would .7 then.
 _ENOUGH = 0.75
 
 Place = tuple[float | int, ...]  # a box, or one that begins and ends within pixels
@@ -93,17 +93,12 @@ def decode_batches(
   each = 1 + views * crops.NUMBERS  # words that an image takes
   words = np.concatenate([stream.words(seed, start, count, each) for start in starts])
   numbers = ((words[:, 1:] >> 11) * 2.0**-53).reshape(len(words), views, crops.NUMBERS)
-
-  @functools.lru_cache(maxsize=1)
-  def draw(index: int, *size: int) -> list[Box]:
-    some = slice(index, index + 1)
-    (boxes,) = crops.random_boxes(np.array([size]), numbers[some], min_scale=min_scale)
-    return [tuple(box) for box in boxes.tolist()]
+  drawn = crops.Crops(numbers, min_scale=min_scale)
 
   def reduction(index: int, height: int, width: int) -> int:
     if max(height, width) <= canvas_size:
       return 1
-    return _reduction(draw(index, height, width), canvas_size, image_size)
+    return _reduction(drawn.boxes_of(index, height, width), canvas_size, image_size)
 
   labels, sizes, laid = [], [], {}
   squares = [square for canvas in canvases for square in canvas]
@@ -117,11 +112,11 @@ def decode_batches(
     if max(sizes[-1]) <= canvas_size:
       squares[index][:height, :width] = image
     else:
-      drawn = _on_smaller(image, draw(index, *sizes[-1]), sizes[-1])
-      laid[index] = on_canvas(image, drawn, squares[index], image_size=image_size)
+      boxes = _on_smaller(image, drawn.boxes_of(index, *sizes[-1]), sizes[-1])
+      laid[index] = on_canvas(image, boxes, squares[index], image_size=image_size)
     del example, image  # The next image takes their memory, which is still at hand.
   # The others in one go: one after the other they would take a twentieth of decoding small images.
-  boxes = crops.random_boxes(np.array(sizes), numbers, min_scale=min_scale).astype(np.float32)
+  boxes = drawn.boxes(np.array(sizes)).astype(np.float32)
   for index, there in laid.items():
     boxes[index] = there
   seeds = np.ascontiguousarray(words[:, :1]).view(np.uint32)
