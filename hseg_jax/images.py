@@ -67,7 +67,8 @@ def decode_smaller(
   """Decodes an image as `decode` does, or a JPEG to a half, a quarter or an eighth of its size.
 
   Its decoder then skips the highest frequencies, in less time than it takes to shrink the image.
-  A pixel stands for that many in rows and columns, also at an end where the file has fewer.
+  A pixel stands for that many in rows and columns, also at the end where the file has fewer; so
+  what EXIF's tag turns or mirrors comes smaller only if its sides can be divided.
 
   Args:
     file: a path or an open file.
@@ -112,7 +113,9 @@ def _decode_jpeg(
   width, height = image.size[::-1] if orientation in _LYING else image.size
   factor = 1
   if min(height, width) >= max(_REDUCED) and (allowed := reduction(height, width)) > 1:
-    factor = max(f for f in _REDUCED if f <= allowed)
+    # Turned, a last block that is not full would be one of the first.
+    whole = [f for f in _REDUCED if orientation == 1 or image.width % f == image.height % f == 0]
+    factor = max(f for f in whole if f <= allowed)
     image.draft(None, (image.width // factor, image.height // factor))
   decoded = _decode_by_opencv(image, stream, factor) if orientation == 1 else None
   if decoded is None:

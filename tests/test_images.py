@@ -109,8 +109,9 @@ def test_photographs_are_decoded_as_pillow_does(options, monkeypatch, tmp_path):
 )
 def test_photographs_come_smaller_where_they_may(options, allowed, factor):
   coarse = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
-  smooth = Image.fromarray(coarse).resize((203, 133), Image.Resampling.BICUBIC)
   mode, turned, exif = options.get("mode", "RGB"), options.get("turned"), Image.Exif()
+  shape = (208, 136) if turned else (203, 133)
+  smooth = Image.fromarray(coarse).resize(shape, Image.Resampling.BICUBIC)
   exif[0x0112] = 6 if turned else 1
   progressive = options.get("progressive", False)
   data = encoded(smooth.convert(mode), format="jpeg", exif=exif, progressive=progressive)
@@ -154,6 +155,23 @@ def test_the_first_of_several_photographs_in_a_file_comes_smaller():
   data = encoded(first, format="mpo", save_all=True, append_images=[second])
   found, size = smaller(data, lambda *size: 2)
   assert size == (40, 60) and found.shape[:2] == (20, 30) and (found == 50).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_photographs_come_smaller_in_whole_blocks(orientation):
+  """As others would begin with a block that is not full."""
+  ramp = np.arange(64, dtype=np.uint8) * 3
+  ramp, exif = np.tile(ramp[:, None], (44, 1, 3)), Image.Exif()
+  exif[0x0112] = orientation
+  data = encoded(ramp, format="jpeg", exif=exif, quality=95)
+  found, size = smaller(data, lambda *size: 8)
+  whole = decode(data)
+  assert whole.shape[:2] == size == ((44, 64) if orientation < 5 else (64, 44))
+  factor = 8 if orientation == 1 else 4
+  assert found.shape[:2] == tuple(-(-side // factor) for side in size)
+  if factor == 4:
+    means = whole.reshape(size[0] // 4, 4, size[1] // 4, 4, 3).mean((1, 3))
+    assert np.abs(found - means).max() < 4
 
 
 @pytest.mark.parametrize("kind, value", [(2, b"no\0\0"), (3, b"\x09\0\0\0"), (3, b"\0\0\0\0")])

@@ -16,7 +16,7 @@ class BadImages:
   Workers share no memory, and which of them meets a bad image is chance. So each bad image becomes
   an empty file in a temporary folder: creating it is atomic, its name is the image's position, and
   the number of files is the count. Past the limit every process or thread that meets a bad image
-  raises the same error, whoever counted it.
+  raises an error, whoever counted it.
   """
 
   def __init__(self, limit: int):

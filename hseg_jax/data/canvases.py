@@ -173,7 +173,7 @@ def _on_smaller(image, crops: Sequence[Box], size: tuple[int, int]) -> Sequence[
   found = image.shape[:2]
   if found == size:
     return crops
-  factor = round(max(size) / max(found))
+  factor = next(f for f in (2, 4, 8) if tuple(-(-side // f) for side in size) == found)
   used = tuple(factor * side for side in found)  # the last pixels may stand for more than there was
   return [_scaled(box, used, found) for box in crops]
 
