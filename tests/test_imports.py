@@ -47,7 +47,7 @@ def files_importing(prefix):
 def test_each_third_party_seam_is_one_file():
   assert files_importing("orbax") == {"training/checkpoint.py"}
   assert files_importing("clu") == {"training/workdir.py"}
-  assert files_importing("grain") == {"data/pipeline.py", "data/workers.py"}
+  assert files_importing("grain") == {"data/pipeline.py"}
   assert files_importing("optax") <= {
     "training/optim.py",
     "training/state.py",

@@ -5,19 +5,24 @@ endless stream, not on the number of hosts or worker processes, and no iterator 
 goes on from step k by asking for batches from step k.
 """
 
+import collections
 import functools
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import gc
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import cv2
 import grain
 import numpy as np
+from absl import flags
 
-from hseg_jax.data import canvases, stream, transforms
+from hseg_jax.data import canvases, recipes, stream, transforms
 from hseg_jax.data.segmenters import segmenter
 from hseg_jax.data.sources import Example, Examples, Padded
-from hseg_jax.data.workers import Batch, Batches
 from hseg_jax.errors import UserError
+
+Batch = dict[str, np.ndarray]
 
 MASKS = ("object", "parts", "semantic")
 
@@ -76,7 +81,7 @@ def train_batches(
       batch size that the hosts cannot share; while iterating, on too many unreadable images.
   """
   host_batch = _host_batch(batch_size, host_count)
-  augmentation = _augmentation(augment, image_size, augment_options or {})  # checked in any case
+  augmentation = recipes.on_host(augment, image_size, augment_options or {})  # checked in any case
   segment = segmenter(superpixels)
   numbers = grain.MapDataset.range(_ENDLESS).seed(seed)  # of examples, or of batches
   mine = slice(start_step * host_count + host_index, None, host_count)
@@ -87,20 +92,24 @@ def train_batches(
       .map(functools.partial(_add_segments, segment=segment))
       .batch(host_batch, drop_remainder=True)
     )
-    return Batches(dataset[mine], num_workers)
-  options = _crops(augment, augment_options or {}) | {"source": source, "seed": seed}
+    return _Batches(dataset[mine], num_workers)
+  options = recipes.crops_for_device(augment, augment_options or {}) | {
+    "source": source,
+    "seed": seed,
+  }
   options |= {"memory": canvases.Memory(host_batch, canvas_size), "image_size": image_size}
   # Whole batches, or several: for each small image grain would take half as long as decoding.
   dataset = numbers[mine].batch(at_once(host_batch, canvas_size), batch_fn=list)
   dataset = dataset.map(functools.partial(canvases.decode_batches, **options))
-  return Batches(dataset, num_workers, in_threads=True)
+  return _Batches(dataset, num_workers, in_threads=True)
 
 
 def at_once(host_batch: int, canvas_size: int | None) -> int:
-  """How many batches of so many images one worker makes and hands over together.
+  """How many batches of so many images are made and handed over together.
 
-  Small ones are canvases up to 16 MiB, and no more than 256 images: what a step takes once, some
-  hundred microseconds, is a part of the time of decoding them otherwise.
+  As many as have no more than 256 images and 16 MiB of canvases, or one: what is done once for
+  all of them, some hundred microseconds, is hardly anything next to decoding so many small images.
+  An error in any of them comes instead of the first.
   """
   if canvas_size is None:
     return 1
@@ -147,7 +156,7 @@ def eval_batches(
     .map(functools.partial(_add_segments, segment=segmenter(superpixels)))
     .batch(host_batch, drop_remainder=True)
   )
-  return Batches(dataset[host_index::host_count], num_workers)
+  return _Batches(dataset[host_index::host_count], num_workers)
 
 
 def _example(position: int, *, source: Examples, seed: int) -> Example:
@@ -162,6 +171,77 @@ def _host_batch(batch_size: int, host_count: int) -> int:
       f"positive multiple of {host_count}."
     )
   return batch_size // host_count
+
+
+class _Batches(Iterator[Batch]):
+  """Batches in order, prepared ahead by threads of this process or one of each worker process.
+
+  Ends the workers when it is exhausted, closed or forgotten, and at exit before the interpreter
+  comes apart under them.
+  """
+
+  def __init__(self, dataset: grain.MapDataset, num_workers: int, *, in_threads: bool = False):
+    """Starts nothing yet.
+
+    Args:
+      dataset: of batches, or for threads of lists of them.
+      num_workers: processes, or threads.
+      in_threads: whether they are threads.
+    """
+    self._in_threads = in_threads
+    threads = max(num_workers, 1) if in_threads else 1
+    # grain's own default would keep 500 batches in memory.
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    batches = dataset.to_iter_dataset(options)
+    self._has_workers = num_workers > 0 and not in_threads
+    if self._has_workers:
+      # Workers are sent the values of grain's flags, which exist before a notebook parses any.
+      if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+      # Worker i of n takes batches i, i + n, ...: whole batches, so their content stays the same.
+      options = grain.MultiprocessingOptions(num_workers=num_workers)
+      batches = batches.mp_prefetch(options, worker_init_fn=_start_worker)
+    self._iterators = [iter(batches)]
+    self._ready: collections.deque[Batch] = collections.deque()
+    self._finalize = weakref.finalize(self, _close, self._iterators)
+
+  def __next__(self) -> Batch:
+    if not self._ready:
+      self._ready.extend(self._prepared())
+    return self._ready.popleft()
+
+  def _prepared(self) -> list[Batch]:
+    if not self._iterators:
+      raise StopIteration
+    try:
+      found = next(self._iterators[0])
+    except BaseException:
+      self.close()
+      raise
+    if self._in_threads:
+      return found
+    if self._has_workers:
+      # Workers hand over shared memory; a copy frees it at once, whoever keeps the batch.
+      found = {key: np.array(value) for key, value in found.items()}
+    return [found]
+
+  def close(self) -> None:
+    """Ends the workers; no batches come after it."""
+    self._finalize()
+    self._ready.clear()
+
+
+def _close(iterators: list[grain.DatasetIterator]) -> None:
+  while iterators:
+    iterators.pop().close()
+  # A cycle inside grain keeps the last batch, whose shared memory would outlive the interpreter.
+  gc.collect()
+
+
+def _start_worker(worker_index: int, worker_count: int) -> None:
+  """Keeps OpenCV from starting a thread per core in every worker."""
+  del worker_index, worker_count
+  cv2.setNumThreads(1)
 
 
 def check_options(
@@ -179,61 +259,12 @@ def check_options(
   Raises:
     UserError: as `train_batches` does, or if the superpixels do not suit the image size.
   """
-  _augmentation(augment, image_size, augment_options)
+  recipes.on_host(augment, image_size, augment_options)
   if canvas_size is not None:
-    _crops(augment, augment_options)
+    recipes.crops_for_device(augment, augment_options)
   segment = segmenter(superpixels)
   if segment is not None:
     segment(np.zeros((image_size, image_size, 3), np.uint8))
-
-
-def _augmentation(
-  name: str, image_size: int, options: Mapping[str, Any]
-) -> Callable[[Example, np.random.Generator], Example]:
-  """The function of example and generator that makes the images and label of a training example."""
-  functions = {
-    "none": (_without_augmentation, transforms.evaluation),
-    "supervised": (_one_view, transforms.supervised),
-    "moco": (_two_views, transforms.moco_views),
-  }
-  if name not in functions:
-    raise UserError(f'Unknown data.augment "{name}"; choose one of {", ".join(functions)}.')
-  make, transform = functions[name]
-  parameters = inspect.signature(transform).parameters.values()
-  accepted = [p.name for p in parameters if p.default is not p.empty]
-  for option in options:
-    if option not in accepted:
-      raise UserError(
-        f'The augmentation "{name}" has no option "{option}"; '
-        f"its options are: {', '.join(accepted) or 'none'}."
-      )
-  return functools.partial(
-    make, transform=functools.partial(transform, image_size=image_size, **options)
-  )
-
-
-def _crops(augment: str, options: Mapping[str, Any]) -> dict[str, Any]:
-  """Which crops a host draws for a device, by `canvases.decode_batches`'s names."""
-  if augment not in transforms.VIEWS:
-    raise UserError(
-      f'data.augment="{augment}" leaves the device nothing to do; set data.augment_on="host".'
-    )
-  min_scale = options.get("min_scale", transforms.MIN_SCALE)
-  return {"views": transforms.VIEWS[augment], "min_scale": min_scale}
-
-
-def _without_augmentation(example: Example, rng: np.random.Generator, *, transform) -> Example:
-  del rng
-  return {"image": transform(example["image"]), "label": np.int32(example["label"])}
-
-
-def _one_view(example: Example, rng: np.random.Generator, *, transform) -> Example:
-  return {"image": transform(example["image"], rng), "label": np.int32(example["label"])}
-
-
-def _two_views(example: Example, rng: np.random.Generator, *, transform) -> Example:
-  image_1, image_2 = transform(example["image"], rng)
-  return {"image_1": image_1, "image_2": image_2, "label": np.int32(example["label"])}
 
 
 def _evaluation_example(example: Example, *, image_size: int, keep: Sequence[str]) -> Example:
