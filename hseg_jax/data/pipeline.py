@@ -65,16 +65,15 @@ def train_batches(
     host_index: which host this is.
     host_count: how many hosts there are.
     augment_options: further keyword arguments of the augmentation, such as `min_scale`.
-    canvas_size: side in pixels of the canvases that `augmentation` is to augment; None to do it
-      here.
+    canvas_size: side in pixels of canvases that `augmentation` is to augment; None to do it here.
 
   Returns:
     An iterator of dicts: `image` uint8 `[b, h, w, 3]`, `segments` int32 `[b, h, w]` (with
     methods of the host) and `label` int32 `[b]`; with "moco", `image_1`, `segments_1`, `image_2`
     and `segments_2` instead of the first two. With a canvas, `canvas` uint8 `[b, c, c, 3]`, which
-    cannot be written to, `boxes` float32 `[b, v, 4]`, for each view of an image top, left, height
-    and width of its crop in pixels of the canvas, and `seed` uint32 `[b, 2]` instead; beside the
-    crops a canvas holds anything. Its `close()` ends the workers.
+    cannot be written to and holds anything beside crops, `boxes` float32 `[b, v, 4]`, for each view
+    top, left, height and width of its crop in pixels of the canvas, and `seed` uint32 `[b, 2]`
+    instead. Its `close()` ends the workers.
 
   Raises:
     UserError: on an unknown augmentation, option or superpixel method, "none" with a canvas, or a
@@ -93,14 +92,11 @@ def train_batches(
       .batch(host_batch, drop_remainder=True)
     )
     return _Batches(dataset[mine], num_workers)
-  options = recipes.crops_for_device(augment, augment_options or {}) | {
-    "source": source,
-    "seed": seed,
-  }
-  options |= {"memory": canvases.Memory(host_batch, canvas_size), "image_size": image_size}
-  # Whole batches, or several: for each small image grain would take half as long as decoding.
+  options = {"source": source, "seed": seed, "image_size": image_size}
+  options |= recipes.crops_for_device(augment, augment_options or {})
+  memory = canvases.Memory(host_batch, canvas_size)
   dataset = numbers[mine].batch(at_once(host_batch, canvas_size), batch_fn=list)
-  dataset = dataset.map(functools.partial(canvases.decode_batches, **options))
+  dataset = dataset.map(functools.partial(canvases.decode_batches, memory=memory, **options))
   return _Batches(dataset, num_workers, in_threads=True)
 
 
@@ -109,7 +105,8 @@ def at_once(host_batch: int, canvas_size: int | None) -> int:
 
   As many as have no more than 256 images and 16 MiB of canvases, or one: what is done once for
   all of them, some hundred microseconds, is hardly anything next to decoding so many small images.
-  An error in any of them comes instead of the first.
+  Batches are whole from the start, as grain takes half as long as that for each. An error in any of
+  them comes instead of the first.
   """
   if canvas_size is None:
     return 1
