@@ -39,6 +39,7 @@ setuptools.setup(
     "scikit-image>=0.25",
     "scikit-learn>=1.5",
     "pillow>=11",
+    "simplejpeg>=1.9",  # decodes most JPEGs; Pillow the others, and all else
     "matplotlib>=3.9",
     "safetensors>=0.5",
     "ml-dtypes>=0.4",  # bfloat16 tensors in safetensors files

@@ -8,11 +8,10 @@ import contextlib
 import io
 import os
 import pathlib
-import re
 from collections.abc import Callable
 
-import cv2
 import numpy as np
+import simplejpeg
 from jaxtyping import Integer, Num, UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
@@ -21,20 +20,15 @@ from hseg_jax.errors import UserError
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 LABEL_EXTENSIONS = (".npy", ".npz", ".png")
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS  # 89 million; Pillow holds larger ones for an attack
-# Of JPEG. What begins with 0xff is a marker, but for that byte itself within a scan, which zero
-# follows, and for restarts of it.
-_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]", re.DOTALL)
+_JPEG = b"\xff\xd8\xff"  # how its files begin
+_MARKER, _START_OF_SCAN = 0xFF, 0xDA  # where a segment of a JPEG begins, and its kind
+# Other kinds of segments that tell their length, but for EXIF's and XMP's, 0xE1.
+_WITHOUT_TAGS = {*range(0xC0, 0xD0), *range(0xDB, 0xE1), *range(0xE2, 0xF0), 0xFE}
 _LYING = (5, 6, 7, 8)  # values of EXIF's tag of orientation that exchange height and width
-# OpenCV's flags for decoding JPEGs so many times smaller.
-_REDUCED = {
-  1: 0,
-  2: cv2.IMREAD_REDUCED_GRAYSCALE_2,  # grey only without IMREAD_COLOR_RGB
-  4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
-  8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
-}
+_FACTORS = (1, 2, 4, 8)  # how many times smaller a JPEG can be decoded
 # From the height and width of an image to how many times smaller it may come.
 Reduction = Callable[[int, int], int]
+Decoded = tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int]]  # and height and width in the file
 LABELS_KEY = "segments"  # of a label map in an npz file; what `Hierarchy.save` calls it
 
 
@@ -63,7 +57,7 @@ def decode(file: str | os.PathLike | io.BytesIO, name: str) -> UInt8[np.ndarray,
 
 def decode_smaller(
   file: str | os.PathLike | io.BytesIO, name: str, reduction: Reduction
-) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int]]:
+) -> Decoded:
   """Decodes an image as `decode` does, or a JPEG to a half, a quarter or an eighth of its size.
 
   Its decoder then skips the highest frequencies, in less time than it takes to shrink the image.
@@ -84,61 +78,90 @@ def decode_smaller(
   """
   try:
     is_open = hasattr(file, "read")
-    opened = contextlib.nullcontext(file) if is_open else open(file, "rb")
-    with opened as stream, Image.open(stream) as image:
-      # Before anything is decoded: a header alone can ask for all the memory there is.
-      if image.width * image.height > MAX_PIXELS:
-        raise ValueError(
-          f"{image.width}x{image.height} pixels are more than {MAX_PIXELS / 1e6:.0f} million; "
-          "shrink it"
-        )
-      if image.mode == "F":
-        raise ValueError("its values are floating-point; save it with 8 or 16 bits")
-      if image.mode == "I" and image.format == "TIFF":  # of other formats these are 16 bits
-        raise ValueError("its values have 32 bits; save it with 8 or 16 bits")
-      if image.format in ("JPEG", "MPO"):
-        return _decode_jpeg(image, stream, reduction)
-      image = _as_rgb(ImageOps.exif_transpose(image))
-      return image, image.shape[:2]
+    with contextlib.nullcontext(file) if is_open else open(file, "rb", buffering=0) as stream:
+      is_jpeg = stream.read(len(_JPEG)) == _JPEG
+      stream.seek(0)
+      if is_jpeg and (found := _decode_upright_jpeg(stream.read(), reduction)):
+        return found
+      stream.seek(0)
+      return _decode_by_pillow(stream, reduction)
   except UnidentifiedImageError as error:
     raise UnreadableImage(f"Cannot read the image {name} (not an image)") from error
   except Exception as error:  # Decoders raise whatever they please on a damaged file.
     raise UnreadableImage(f"Cannot read the image {name} ({_reason(error)})") from error
 
 
-def _decode_jpeg(
-  image: Image.Image, stream: io.BufferedIOBase, reduction: Reduction
-) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int]]:
-  orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-  width, height = image.size[::-1] if orientation in _LYING else image.size
-  factor = 1
-  if min(height, width) >= max(_REDUCED) and (allowed := reduction(height, width)) > 1:
-    # Turned, a last block that is not full would be one of the first.
-    whole = [f for f in _REDUCED if orientation == 1 or image.width % f == image.height % f == 0]
-    factor = max(f for f in whole if f <= allowed)
-    image.draft(None, (image.width // factor, image.height // factor))
-  decoded = _decode_by_opencv(image, stream, factor) if orientation == 1 else None
-  if decoded is None:
-    decoded = _as_rgb(ImageOps.exif_transpose(image))
-  return decoded, (height, width)
+def _decode_upright_jpeg(data: bytes, reduction: Reduction) -> Decoded | None:
+  """What Pillow would make of most JPEGs, several times as fast if they are small.
+
+  None for all others: those that a tag turns, those in CMYK, and those of which the decoder, which
+  is Pillow's, so much as warns.
+  """
+  try:
+    if _may_have_tags(data):
+      with Image.open(io.BytesIO(data)) as image:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+          return None
+    height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    if colours in ("CMYK", "YCCK"):
+      return None
+    _check_size(height, width)
+    factor = _factor(height, width, reduction)
+    rows, columns = -(-height // factor), -(-width // factor)
+    # One byte off: aligned rows would be written past the caches, and read again from memory.
+    buffer = np.empty(rows * columns * 3 + 1, np.uint8)[1:]
+    image = simplejpeg.decode_jpeg(
+      data, min_height=rows, min_width=columns, min_factor=factor, buffer=buffer
+    )
+    return image, (height, width)
+  except Exception:  # Pillow then reads it nevertheless, or says what is wrong.
+    return None
 
 
-def _decode_by_opencv(
-  image: Image.Image, stream: io.BufferedIOBase, factor: int
-) -> UInt8[np.ndarray, "h w 3"] | None:
-  """What Pillow would make of a photograph, in two thirds of the time: OpenCV has the same decoder,
-  and makes no copies. None for all but baseline RGB, and where markers betray damage, of which
-  OpenCV accepts more."""
-  if image.mode != "RGB":
-    return None
-  stream.seek(0)
-  data = stream.read()
-  # The first marker behind the start of the scan, the only one then, has to be the end of the file.
-  marker = _MARKER.search(data, _start_of_scan(data))
-  if marker is None or data[marker.start() :] != _END_OF_IMAGE:
-    return None
-  flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | _REDUCED[factor]
-  return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+def _decode_by_pillow(stream: io.IOBase, reduction: Reduction) -> Decoded:
+  with Image.open(stream) as image:
+    _check_size(image.height, image.width)
+    if image.mode == "F":
+      raise ValueError("its values are floating-point; save it with 8 or 16 bits")
+    if image.mode == "I" and image.format == "TIFF":  # of other formats these are 16 bits
+      raise ValueError("its values have 32 bits; save it with 8 or 16 bits")
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    height, width = image.size if orientation in _LYING else image.size[::-1]
+    if image.format in ("JPEG", "MPO"):
+      factor = _factor(height, width, reduction, divisible=orientation != 1)
+      image.draft(None, (image.width // factor, image.height // factor))
+    return _as_rgb(ImageOps.exif_transpose(image)), (height, width)
+
+
+def _may_have_tags(data: bytes) -> bool:
+  """Whether a JPEG has a segment of EXIF or XMP, which may say that it is to be turned, or anything
+  unusual before its first scan."""
+  at = 2
+  while (kind := data[at + 1]) != _START_OF_SCAN:
+    if data[at] != _MARKER or kind not in _WITHOUT_TAGS:
+      return True
+    at += 2 + (data[at + 2] << 8) + data[at + 3]
+  return False
+
+
+def _check_size(height: int, width: int) -> None:
+  """Before anything is decoded: a header alone can ask for all the memory there is."""
+  if width * height > MAX_PIXELS:
+    raise ValueError(
+      f"{width}x{height} pixels are more than {MAX_PIXELS / 1e6:.0f} million; shrink it"
+    )
+
+
+def _factor(height: int, width: int, reduction: Reduction, *, divisible: bool = False) -> int:
+  """The largest that `reduction` allows, and if asked for one that divides both sides.
+
+  Turned or mirrored, a last block that is not full would be one of the first.
+  """
+  if min(height, width) < max(_FACTORS):
+    return 1
+  allowed = reduction(height, width)
+  whole = (f for f in _FACTORS if not divisible or height % f == width % f == 0)
+  return max((f for f in whole if f <= allowed), default=1)
 
 
 def _as_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
@@ -150,14 +173,6 @@ def _as_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     white = Image.new("RGBA", image.size, "white")
     image = Image.alpha_composite(white, image)
   return np.array(image.convert("RGB"))
-
-
-def _start_of_scan(data: bytes) -> int:
-  """Where the first scan of a JPEG begins; what is embedded in segments before has scans too."""
-  at = 2
-  while data[at : at + 1] == b"\xff" and data[at : at + 2] != _START_OF_SCAN:
-    at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-  return at + 2
 
 
 def read_labels(path: str | os.PathLike) -> Integer[np.ndarray, "h w"]:

@@ -33,6 +33,12 @@ def flat(value, size=(8, 12)):
   return np.full((*size, 3), value, np.uint8)
 
 
+def upright():
+  exif = Image.Exif()
+  exif[0x0112] = 1
+  return exif
+
+
 def test_grey_palette_cmyk_and_opaque_images_become_rgb():
   ramp = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
   np.testing.assert_array_equal(decode(encoded(ramp, format="png")), ramp[:, :, None].repeat(3, 2))
@@ -87,13 +93,22 @@ def test_exif_rotation_is_undone():
 
 @pytest.mark.parametrize(
   "options",
-  [{"subsampling": 0}, {"subsampling": 2}, {"restart_marker_blocks": 3}, {"keep_rgb": True}],
+  [
+    {"subsampling": 0},
+    {"subsampling": 2},
+    {"restart_marker_blocks": 3},
+    {"keep_rgb": True},
+    {"progressive": True},
+    {"exif": upright()},
+    {"mode": "L"},
+  ],
 )
 def test_photographs_are_decoded_as_pillow_does(options, monkeypatch, tmp_path):
-  """By OpenCV, which is quicker, both from files in memory and on disk."""
+  """By a library that is quicker, both from files in memory and on disk."""
   coarse = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
   smooth = Image.fromarray(coarse).resize((101, 67), Image.Resampling.BICUBIC)
-  data = encoded(np.asarray(smooth), format="jpeg", quality=70, **options)
+  smooth = smooth.convert(options.get("mode", "RGB"))
+  data = encoded(smooth, format="jpeg", quality=70, **options)
   preview = encoded(flat(0), format="jpeg")  # embedded, as by cameras
   data = data[:2] + b"\xff\xe4" + struct.pack(">H", 2 + len(preview)) + preview + data[2:]
   expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
@@ -137,7 +152,7 @@ def test_a_smaller_photograph_is_the_one_pillow_makes(monkeypatch):
   expected = Image.open(io.BytesIO(data))
   expected.draft(None, (35, 45))
   expected = np.asarray(expected)
-  monkeypatch.setattr(ImageFile.ImageFile, "load", None)  # which OpenCV does without
+  monkeypatch.setattr(ImageFile.ImageFile, "load", None)  # which its decoder does without
   np.testing.assert_array_equal(smaller(data, lambda *size: 2)[0], expected)
 
 
@@ -183,6 +198,32 @@ def test_a_tag_of_orientation_that_means_nothing_is_ignored(kind, value):
   assert smaller(data, lambda *size: 1)[1] == decode(data).shape[:2] == (8, 12)
 
 
+XMP = b"http://ns.adobe.com/xap/1.0/\0<tiff:Orientation>6</tiff:Orientation>"
+EXIF = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIHHI", 0x0112, 3, 1, 6, 0, 0)
+
+
+@pytest.mark.parametrize(
+  "before",
+  [b"", b"\xff", b"\xff\xfe\0\4hi", b"\xff\xd0", b"\xff\xec\0\6\xff\xda\0\2", b"junk"],
+)
+@pytest.mark.parametrize("tags", [XMP, EXIF], ids=["xmp", "exif"])
+def test_tags_are_found_behind_whatever_comes_before(before, tags):
+  """Nothing, a byte that fills, segments, a marker without length, an embedded scan, or rubbish."""
+  image = np.tile(np.arange(0, 128, 8, dtype=np.uint8)[:, None], (8, 1, 3))
+  data = encoded(image, format="jpeg")
+  tagged = b"\xff\xe1" + struct.pack(">H", 2 + len(tags)) + tags
+  found = decode(data[:20] + before + tagged + data[20:])  # behind JFIF's segment
+  np.testing.assert_array_equal(found, np.rot90(decode(data), k=-1))
+
+
+def test_memory_of_photographs_is_their_own():
+  """They can be written to, and none of them is another's."""
+  data = encoded(flat(50, (64, 64)), format="jpeg")
+  first, second = decode(data), decode(data)
+  first[:] = 0
+  assert (second == 50).all() and first.flags.c_contiguous
+
+
 def test_other_photographs_and_damaged_ones_are_judged_as_by_pillow():
   noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
   data = encoded(noise, format="jpeg")
@@ -201,7 +242,7 @@ def test_other_photographs_and_damaged_ones_are_judged_as_by_pillow():
   with pytest.raises(images.UnreadableImage, match="truncated"):
     decode(data[:-2])
   with pytest.raises(images.UnreadableImage, match="broken data stream"):
-    decode(data[:1200] + data)  # of which OpenCV would make an image that is grey but for a stripe
+    decode(data[:1200] + data)  # of which others make an image that is grey but for a stripe
 
 
 def header_of(width, height):
@@ -209,6 +250,11 @@ def header_of(width, height):
   chunks = [b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT", b"IEND"]
   pack = lambda x: struct.pack(">I", len(x) - 4) + x + struct.pack(">I", zlib.crc32(x))
   return b"\x89PNG\r\n\x1a\n" + b"".join(map(pack, chunks))
+
+
+def large_jpeg():
+  data = encoded(flat(0), format="jpeg")
+  return data.replace(struct.pack(">HH", 8, 12), struct.pack(">HH", 9000, 10_000))
 
 
 @pytest.mark.parametrize(
@@ -220,6 +266,7 @@ def header_of(width, height):
      "truncated"),
     (encoded(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8), format="png")[:900],
      "truncated"),
+    (large_jpeg(), "10000x9000 pixels are more than 89 million; shrink it"),
     (header_of(10_000, 10_000), "10000x10000 pixels are more than 89 million; shrink it"),
     (header_of(100_000, 100_000), "exceeds limit"),
     (encoded(np.zeros((4, 4), np.float32), format="tiff"), "floating-point"),
