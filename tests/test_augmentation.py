@@ -31,7 +31,7 @@ def batch_of(count, views=1):
   canvas = np.zeros((count, CANVAS, CANVAS, 3), np.uint8)
   canvas[:, :36, :40] = photo(36, 40)
   numbers = rng.random((count, views, crops.NUMBERS))
-  boxes = crops.Crops(numbers).boxes(np.array([(36, 40)] * count))
+  boxes = [crops.boxes(each, 36, 40) for each in numbers]
   seed = rng.integers(0, 1 << 32, (count, 2), np.uint32)
   label = np.arange(count, dtype=np.int32)
   return {"canvas": canvas, "boxes": np.array(boxes, np.float32), "seed": seed, "label": label}

@@ -3,7 +3,7 @@
 import functools
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -88,43 +88,54 @@ def decode_batches(
     `canvas`, `boxes`, `seed` and `label` of each; see `pipeline.train_batches`.
   """
   canvases = [memory.take() for _ in shares]
-  count, canvas_size = canvases[0].shape[:2]
+  count = len(canvases[0])
   starts = [share * count for share in shares]
   each = 1 + views * crops.NUMBERS  # words that an image takes
-  words = np.concatenate([stream.words(seed, start, count, each) for start in starts])
+  words = stream.words(seed, starts, count, each)
   numbers = ((words[:, 1:] >> 11) * 2.0**-53).reshape(len(words), views, crops.NUMBERS)
-  drawn = crops.Crops(numbers, min_scale=min_scale)
-
-  def reduction(index: int, height: int, width: int) -> int:
-    if max(height, width) <= canvas_size:
-      return 1
-    return _reduction(drawn.boxes_of(index, height, width), canvas_size, image_size)
-
-  labels, sizes, laid = [], [], {}
-  squares = [square for canvas in canvases for square in canvas]
   positions = [start + i for start in starts for i in range(count)]
-  for index, place in enumerate(stream.order(len(source), seed, positions)):
-    example = sources.smaller(source, place, functools.partial(reduction, index))
-    labels.append(example["label"])
-    image = example["image"]
-    height, width = image.shape[:2]
-    sizes.append(example.get("size", (height, width)))
-    if max(sizes[-1]) <= canvas_size:
-      squares[index][:height, :width] = image
-    else:
-      boxes = _on_smaller(image, drawn.boxes_of(index, *sizes[-1]), sizes[-1])
-      laid[index] = on_canvas(image, boxes, squares[index], image_size=image_size)
-    del example, image  # The next image takes their memory, which is still at hand.
-  # The others in one go: one after the other they would take a twentieth of decoding small images.
-  boxes = drawn.boxes(np.array(sizes)).astype(np.float32)
-  for index, there in laid.items():
-    boxes[index] = there
+  squares = (square for canvas in canvases for square in canvas)
+  order = stream.order(len(source), seed, positions)
+  boxes, labels = [], []
+  for place, square, of_image in zip(order, squares, numbers, strict=True):
+    draw = functools.partial(crops.boxes, of_image, min_scale=min_scale)
+    laid, label = _decode_onto(square, source, place, draw, image_size)
+    boxes.append(laid)
+    labels.append(label)
   seeds = np.ascontiguousarray(words[:, :1]).view(np.uint32)
-  found = {"boxes": boxes, "seed": seeds, "label": np.array(labels, np.int32)}
+  found = {"boxes": np.array(boxes, np.float32), "seed": seeds, "label": np.array(labels, np.int32)}
   return [
     {"canvas": memory.lend(canvas), **{key: of[i * count :][:count] for key, of in found.items()}}
     for i, canvas in enumerate(canvases)
   ]
+
+
+def _decode_onto(
+  canvas: transforms.Square,
+  source: sources.Examples,
+  index: int,
+  draw: Callable[[int, int], list[Box]],
+  image_size: int,
+) -> tuple[Sequence[Place], int]:
+  """Lays the image of an example, or what encloses its crops; returns these, and its label.
+
+  What it was decoded to is forgotten at once: the next image takes its memory, which is still at
+  hand.
+  """
+  size = len(canvas)
+
+  def reduction(height: int, width: int) -> int:
+    return 1 if max(height, width) <= size else _reduction(draw(height, width), size, image_size)
+
+  example = sources.smaller(source, index, reduction)
+  image = example["image"]
+  height, width = whole = example.get("size", image.shape[:2])
+  boxes = draw(height, width)
+  if max(whole) <= size:
+    canvas[:height, :width] = image
+  else:
+    boxes = on_canvas(image, _on_smaller(image, boxes, whole), canvas, image_size=image_size)
+  return boxes, example["label"]
 
 
 def on_canvas(

@@ -28,16 +28,20 @@ def _shuffled(num_examples: int, seed: int, number: int) -> UInt32[np.ndarray, "
   return np.random.default_rng((seed, number)).permutation(examples)
 
 
-def words(seed: int, start: int, count: int, each: int) -> UInt64[np.ndarray, "count each"]:
-  """Random words of 64 bits for each of `count` positions, whatever batch these are in.
+def words(seed: int, starts: Iterable[int], count: int, each: int) -> UInt64[np.ndarray, "n each"]:
+  """Random words of 64 bits for each of `count` positions from each start on, whatever batch these
+  are in.
 
   Args:
     seed: as `pipeline.train_batches` takes it.
-    start: the first position.
+    starts: the first positions, in ascending order.
     count: of positions.
     each: how many words a position has.
   """
   # Philox counts: every position has as many blocks of four words.
-  blocks = -(-each // 4)
-  found = np.random.Philox(seed).advance(blocks * start).random_raw(4 * blocks * count)
-  return found.reshape(count, 4 * blocks)[:, :each]
+  generator, blocks, position, found = np.random.Philox(seed), -(-each // 4), 0, []
+  for start in starts:
+    generator.advance(blocks * (start - position))
+    found.append(generator.random_raw(4 * blocks * count))
+    position = start + count
+  return np.concatenate(found).reshape(-1, 4 * blocks)[:, :each]

@@ -1,0 +1,16 @@
+"""What stands at a position of the stream does not depend on what was asked for before."""
+
+import numpy as np
+import pytest
+
+from hseg_jax.data import stream
+
+
+@pytest.mark.parametrize("each", [1, 4, 6])
+def test_words_belong_to_positions(each):
+  whole = stream.words(7, [0], 20, each)
+  assert whole.shape == (20, each) and len(np.unique(whole)) == 20 * each
+  np.testing.assert_array_equal(
+    stream.words(7, [3, 6, 17], 3, each), whole[[3, 4, 5, 6, 7, 8, 17, 18, 19]]
+  )
+  assert (stream.words(8, [0], 20, each) != whole).all()
