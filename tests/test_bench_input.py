@@ -1,15 +1,19 @@
-"""`hseg bench input` on PartWorld: lines, and that the same images are decoded."""
+"""`hseg bench input`: lines, and that the same images are decoded, by several decoders."""
 
 import concurrent.futures
+import io
 import json
 import threading
+import types
 
+import numpy as np
 import pytest
 import tiny_run
+from PIL import Image
 
 from hseg_jax import cli
 from hseg_jax.bench import input
-from hseg_jax.data import pipeline, sources
+from hseg_jax.data import pipeline
 from hseg_jax.data.stream import order
 from hseg_jax.errors import UserError
 
@@ -54,26 +58,53 @@ def test_threads_have_equal_shares(monkeypatch):
   assert decoded in ([wanted[::2], wanted[1::2]], [wanted[1::2], wanted[::2]])
 
 
-def test_shares_are_decoded_whole_each_in_a_thread():
+def test_shares_are_decoded_each_in_a_thread():
   together = threading.Barrier(2, timeout=60)
   threads = {0: [], 1: []}
 
-  class Images:
-    class_names = ()
+  def decode(index):
+    together.wait()  # for the other thread
+    threads[index % 2].append((index, threading.get_ident()))
 
-    def __len__(self):
-      return 6
-
-    def __getitem__(self, index):
-      together.wait()  # for the other thread
-      threads[index % 2].append((index, threading.get_ident()))
-      return {}
-
-  source = sources.Source(Images(), max_bad_images=0)
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
-    input._decode(pool, source, [[0, 2, 4], [1, 3, 5]])
+    input._decode(pool, decode, [[0, 2, 4], [1, 3, 5]])
     assert [[index for index, _ in found] for found in threads.values()] == [[0, 2, 4], [1, 3, 5]]
   assert len({thread for found in threads.values() for _, thread in found}) == 2
+
+
+def test_files_are_decoded_by_others_too(tmp_path, monkeypatch):
+  """Those that cannot be read are passed over."""
+  for split in ("train", "val"):
+    (tmp_path / split / "ant").mkdir(parents=True)
+    for i in range(8):
+      path = tmp_path / split / "ant" / f"{i}.jpg"
+      Image.fromarray(np.full((40, 50, 3), i, np.uint8)).save(path)
+  (tmp_path / "train" / "ant" / "3.jpg").write_bytes(b"no image")
+  read = {"opencv": [], "pillow": []}
+  imread, open_image = input.cv2.imread, input.Image.open
+  monkeypatch.setattr(input.cv2, "imread", lambda *a: read["opencv"].append(a[0]) or imread(*a))
+  fake = types.SimpleNamespace(open=lambda file: read["pillow"].append(file) or open_image(file))
+  monkeypatch.setattr(input, "Image", fake)
+  options = {"data__source": "folder", "data__root": str(tmp_path), "data__num_train": None}
+  options |= {"data__num_val": None, "data__max_bad_images": 1}
+  settings = tiny_run.config("contrastive", superpixels__method="none", **options).to_dict()
+  records = input.measure(settings, num_batches=1, repeats=2)
+  assert [record["model"] for record in records] == ["pipeline", "decoding", "opencv", "pillow"]
+  assert set(records[0]["times_as_fast"]) == {"decoding", "opencv", "pillow"}
+  everything = sorted(str(path) for path in (tmp_path / "train").rglob("*.jpg"))
+  assert all(sorted(paths) == sorted(2 * everything) for paths in read.values())
+
+
+@pytest.mark.parametrize("decode", [input._by_opencv, input._by_pillow])
+def test_files_in_memory_are_decoded_by_others(decode, monkeypatch):
+  file, decoded = io.BytesIO(), []
+  Image.fromarray(np.full((4, 5, 3), 9, np.uint8)).save(file, format="jpeg")
+  imdecode, asarray = input.cv2.imdecode, np.asarray
+  monkeypatch.setattr(input.cv2, "imdecode", lambda *a: decoded.append(imdecode(*a)))
+  monkeypatch.setattr(input.np, "asarray", lambda *a: decoded.append(asarray(*a)))
+  decode(file)
+  decode(io.BytesIO(b"no image"))
+  assert decoded[0].shape == (4, 5, 3) and decoded[1:] in ([], [None])
 
 
 def test_numbers_have_to_be_positive():

@@ -13,6 +13,7 @@ from PIL import Image
 
 from hseg_jax.data import sources
 from hseg_jax.errors import UserError
+from hseg_jax.images import decode
 
 
 def load(source, **options):
@@ -72,6 +73,13 @@ def test_folder_lists_classes_and_files_in_order(tree):
   assert source.class_names == ("ant", "bee") and source.num_classes == 2
   assert values(source) == [0, 10, 20, 30, 40, 100, 110, 120, 130, 140, 200]
   assert [source[i]["label"] for i in range(11)] == [0] * 5 + [1] * 6
+
+
+def test_files_are_those_of_the_examples(tree):
+  source = load("folder", root=str(tree), num_examples=4)
+  for i in range(4):
+    np.testing.assert_array_equal(decode(source.file(i), "it"), source[i]["image"])
+  assert load("partworld").file(0) is None
 
 
 def test_num_examples_are_spread_over_the_data_set(tree):
@@ -264,6 +272,7 @@ def test_tfds_without_a_network():
     smaller = source.smaller(4, lambda *size: 2)
     assert smaller["image"].shape[:2] == (-(-rows // 2), -(-columns // 2))
     assert smaller["size"] == (rows, columns) and smaller["label"] == example["label"]
+    np.testing.assert_array_equal(decode(source.file(4), "it"), example["image"])
     assert 0 <= example["label"] < 1000
 
 

@@ -1,15 +1,21 @@
 """How fast a config's input pipeline is, next to reading and decoding the same files."""
 
 import concurrent.futures
+import contextlib
+import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
 
 from hseg_jax import augmentation
 from hseg_jax import experiment as experiments
 from hseg_jax.bench.records import record, report
 from hseg_jax.bench.timing import Clock, wait_for_threads
-from hseg_jax.data import pipeline, sources, stream
+from hseg_jax.data import pipeline, stream
 from hseg_jax.errors import UserError
 from hseg_jax.settings import Settings
 
@@ -27,8 +33,9 @@ def measure(
 
   Each round starts the pipeline anew, takes as many batches as it prepares ahead, and times the
   next `num_batches`; then, when its threads have come to rest, their files are read and decoded, at
-  full size, and nothing else, by as many threads as the pipeline has workers, an equal share each.
-  Sources that draw their images, draw them in both.
+  full size, and nothing else, by as many threads as the pipeline has workers, an equal share each:
+  with the pipeline's decoder, and those of OpenCV and Pillow. Sources that draw their images, draw
+  them in the first two.
 
   Args:
     settings: a config as nested dicts. Its `data` say what is done on the host.
@@ -38,10 +45,11 @@ def measure(
     out: file for the JSON lines, besides the standard output.
 
   Returns:
-    Two records, of the models "pipeline" and "decoding"; a call is `num_batches` of `batch` images.
-    Besides the fields of all measurements they have `num_batches` and `workers`, and the first
-    `augment`, `superpixels` and `times_as_fast`, the median over rounds of decoding's time over the
-    pipeline's. `cpu_s` knows of this process alone, not of workers.
+    Records of the models "pipeline", "decoding" and, for files, "opencv" and "pillow"; a call is
+    `num_batches` of `batch` images. Besides the fields of all measurements they have `num_batches`
+    and `workers`, and the first `augment`, `superpixels` and `times_as_fast`, by the name of each
+    other one the median over rounds of its time over the pipeline's. `cpu_s` knows of this process
+    alone, not of workers.
 
   Raises:
     UserError: a mistake in the config, or a number that is not positive.
@@ -60,7 +68,13 @@ def measure(
   wanted = range(ahead * batch_size, (ahead + num_batches) * batch_size)
   order = stream.order(len(source), settings["seed"], wanted)
   shares = [order[i::threads] for i in range(threads)]
-  clocks = {"pipeline": Clock(), "decoding": Clock()}
+  decoders = {"decoding": source.__getitem__}
+  if source.file(0) is not None:
+    decoders |= {
+      "opencv": lambda index: _by_opencv(source.file(index)),
+      "pillow": lambda index: _by_pillow(source.file(index)),
+    }
+  clocks = {name: Clock() for name in ("pipeline", *decoders)}
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
     for _ in range(repeats):
       batches = experiments.train_batches(experiment, 0)
@@ -68,7 +82,8 @@ def measure(
       clocks["pipeline"].time(_take, batches, num_batches)
       batches.close()
       wait_for_threads(_LONGEST)  # that finish the batches they had begun
-      clocks["decoding"].time(_decode, pool, source, shares)
+      for name, decode in decoders.items():
+        clocks[name].time(_decode, pool, decode, shares)
   records = []
   for name, clock in clocks.items():
     fields = {"size": data["image_size"], "batch": batch_size, "dtype": "uint8", "host": True}
@@ -78,7 +93,7 @@ def measure(
   records[0] |= {
     "augment": data["augment"],
     "superpixels": settings["superpixels"]["method"],
-    "times_as_fast": {"decoding": clocks["pipeline"].times_as_fast(clocks["decoding"])},
+    "times_as_fast": {name: clocks["pipeline"].times_as_fast(clocks[name]) for name in decoders},
   }
   return report(records, out)
 
@@ -89,13 +104,28 @@ def _take(batches: Iterator[Any], count: int) -> None:
 
 
 def _decode(
-  pool: concurrent.futures.Executor, source: sources.Source, shares: Sequence[Sequence[int]]
+  pool: concurrent.futures.Executor,
+  decode: Callable[[int], Any],
+  shares: Sequence[Sequence[int]],
 ) -> None:
   """Decodes the images of each share in a thread of its own."""
 
-  def decode(share: Sequence[int]) -> None:
+  def decode_all(share: Sequence[int]) -> None:
     for index in share:
-      source[index]  # given up at once, as memory would run out otherwise
+      decode(index)  # given up at once, as memory would run out otherwise
 
-  for _ in pool.map(decode, shares):
+  for _ in pool.map(decode_all, shares):
     pass
+
+
+def _by_opencv(file: str | io.BytesIO) -> None:
+  """What it cannot read, it passes over."""
+  if isinstance(file, str):
+    cv2.imread(file, cv2.IMREAD_COLOR_RGB)
+  else:
+    cv2.imdecode(np.frombuffer(file.getbuffer(), np.uint8), cv2.IMREAD_COLOR_RGB)
+
+
+def _by_pillow(file: str | io.BytesIO) -> None:
+  with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(file) as image:
+    np.asarray(image.convert("RGB"))

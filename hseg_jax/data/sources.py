@@ -126,11 +126,18 @@ class Source:
     """See `sources.smaller`."""
     return self._readable(index, lambda position: smaller(self._examples, position, reduction))
 
+  def file(self, index: int) -> str | io.BytesIO | None:
+    """The path or content of the file of an image, readable or not; None where there are none."""
+    return self._examples.file(self._position(index)) if hasattr(self._examples, "file") else None
+
+  def _position(self, index: int) -> int:
+    return index * len(self._examples) // self._length
+
   def _readable(self, index: int, read: Callable[[int], Example]) -> Example:
     if not 0 <= index < self._length:
       raise IndexError(f"Example {index} of a data set of {self._length}.")
     for offset in range(self._length):
-      position = (index + offset) % self._length * len(self._examples) // self._length
+      position = self._position((index + offset) % self._length)
       try:
         return read(position)
       except UnreadableImage as error:
@@ -211,13 +218,17 @@ class FolderExamples:
     return len(self._files)
 
   def __getitem__(self, index: int) -> Example:
-    path = self._folder / self._files[index]
-    return {"image": decode(path, str(path)), "label": self._labels[index]}
+    path = self.file(index)
+    return {"image": decode(path, path), "label": self._labels[index]}
+
+  def file(self, index: int) -> str:
+    """See `Source.file`."""
+    return f"{self._folder}/{self._files[index]}"
 
   def smaller(self, index: int, reduction: Reduction) -> Example:
     """See `sources.smaller`."""
-    path = self._folder / self._files[index]
-    image, size = decode_smaller(path, str(path), reduction)
+    path = self.file(index)
+    image, size = decode_smaller(path, path, reduction)
     return {"image": image, "size": size, "label": self._labels[index]}
 
 
@@ -276,6 +287,10 @@ class TfdsExamples:
     record = self._records[index]
     image, size = decode_smaller(io.BytesIO(record["image"]), self._name_of(index), reduction)
     return {"image": image, "size": size, "label": int(record["label"])}
+
+  def file(self, index: int) -> io.BytesIO:
+    """See `Source.file`."""
+    return io.BytesIO(self._records[index]["image"])
 
   def _name_of(self, index: int) -> str:
     return f"{index} of {self._name}"
