@@ -13,6 +13,7 @@ import numpy as np
 from hseg_jax import experiment as experiments
 from hseg_jax import files
 from hseg_jax.errors import UserError
+from hseg_jax.evaluators import run_all
 from hseg_jax.interop import exported, torch_weights
 from hseg_jax.models import known_fields
 from hseg_jax.settings import Settings
@@ -82,7 +83,7 @@ def evaluate(
   _compare_classes(trained.get("class_names") or (), experiment)
   files.make_folder(out)  # what cannot be written is better known before the evaluation
   variables = jax.device_put(variables, sharding.replicated(experiment.mesh))
-  metrics, figures = experiments.run_evaluators(evaluators, variables)
+  metrics, figures = run_all(evaluators, variables)
   if jax.process_index() == 0:
     _write(pathlib.Path(out), {"step": step, **metrics}, figures)
   return metrics

@@ -5,11 +5,8 @@ Training and evaluation share it, and so does everything that wants a run's mode
 
 import dataclasses
 import functools
-import importlib
-import importlib.util
-import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -20,6 +17,7 @@ from hseg_jax import augmentation, create_model, macs
 from hseg_jax.data import pipeline, sources
 from hseg_jax.data.segmenters import HOST_SUPERPIXELS
 from hseg_jax.errors import UserError
+from hseg_jax.evaluators import make_all
 from hseg_jax.models import known_fields
 from hseg_jax.objectives import contrastive, supervised
 from hseg_jax.preprocessing import count_on_device
@@ -295,9 +293,9 @@ def train_batches(experiment: Experiment, start_step: int) -> Iterator[dict[str,
 def make_evaluators(experiment: Experiment) -> dict[str, Any]:
   """Creates the evaluators that the config lists, `{name: options}`.
 
-  Each is `hseg_jax.evaluators.NAME.Evaluator`; besides its options it is handed those of the
-  following that its constructor asks for: `source` and `train_source`, `batch_size`, `image_size`,
-  `superpixels`, `num_workers`, and `to_global`, which puts a host's batch on the devices.
+  Besides their options these are handed what they ask for of `source` and `train_source`,
+  `batch_size`, `image_size`, `superpixels`, `num_workers`, and `to_global`, which puts a host's
+  batch on the devices.
 
   Raises:
     UserError: an unknown evaluator or option.
@@ -312,27 +310,4 @@ def make_evaluators(experiment: Experiment) -> dict[str, Any]:
     "num_workers": settings["data"]["num_workers"],
     "to_global": functools.partial(sharding.to_global, mesh=experiment.mesh),
   }
-  evaluators = {}
-  for name, options in settings["evaluators"].items():
-    if not importlib.util.find_spec(f"hseg_jax.evaluators.{name}"):
-      raise UserError(f"There is no evaluator {name!r}.")
-    cls = importlib.import_module(f"hseg_jax.evaluators.{name}").Evaluator
-    accepted = inspect.signature(cls).parameters
-    for option in options:
-      if option not in accepted:
-        raise UserError(f"Evaluator {name!r} has no option {option!r}.")
-    wanted = {key: value for key, value in offered.items() if key in accepted}
-    evaluators[name] = cls(experiment.model, **wanted, **options)
-  return evaluators
-
-
-def run_evaluators(
-  evaluators: Mapping[str, Any], variables: Any
-) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-  """Runs them all; returns the metrics and the pictures, uint8 `[h, w, 3]`, by name."""
-  metrics, figures = {}, {}
-  for evaluator in evaluators.values():
-    metrics |= {name: float(value) for name, value in evaluator.run(variables)}
-    if hasattr(evaluator, "figures"):
-      figures |= evaluator.figures()
-  return metrics, figures
+  return make_all(settings["evaluators"], experiment.model, offered)

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pathlib
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -76,9 +77,7 @@ def score(
     UserError: names that do not match, sizes that differ, results already there, or whatever a
       reader or benchmark refuses; nothing is written then.
   """
-  if benchmark not in BENCHMARKS:
-    raise UserError(f"There is no benchmark {benchmark!r}; choose one of {', '.join(BENCHMARKS)}.")
-  module, out = BENCHMARKS[benchmark], pathlib.Path(out)
+  module, out = _find_benchmark(benchmark), pathlib.Path(out)
   _check_results(out, force)
   predicted = predictions_.find(predictions, soft=soft)
   if module is semantic and predicted.kind == "hierarchies":
@@ -108,8 +107,7 @@ def score(
   examples = [show(*each) for each in _pick(found["images"])]
   page = score_page.render(found, module, module.curves(tallies), examples)
   _write(out, found, tallies, page)
-  print(score_page.as_text(found["summary"]))
-  print(f"{out / PAGE}")
+  print(score_page.as_text(found["summary"]), out / PAGE, sep="\n")
   return found["summary"]
 
 
@@ -188,6 +186,12 @@ def _summarize(
 
 def _is_nothing(images: Mapping[str, Mapping[str, float]]) -> bool:
   return all(math.isnan(value) for scores in images.values() for value in scores.values())
+
+
+def _find_benchmark(name: str) -> types.ModuleType:
+  if name not in BENCHMARKS:
+    raise UserError(f"There is no benchmark {name!r}; choose one of {', '.join(BENCHMARKS)}.")
+  return BENCHMARKS[name]
 
 
 def _check_results(out: pathlib.Path, force: bool) -> None:

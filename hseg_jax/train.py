@@ -12,6 +12,7 @@ import optax
 from hseg_jax import augmentation, compiler_options, files
 from hseg_jax import experiment as experiments
 from hseg_jax.errors import UserError
+from hseg_jax.evaluators import run_all
 from hseg_jax.experiment import Experiment
 from hseg_jax.interop import exported
 from hseg_jax.models import may_lack
@@ -208,7 +209,7 @@ def evaluate(
 ) -> None:
   """Runs the evaluators, writes what they found and prints the coarser metrics."""
   variables = experiment.objective.model_variables(state.eval_params, state.batch_stats)
-  metrics, figures = experiments.run_evaluators(evaluators, variables)
+  metrics, figures = run_all(evaluators, variables)
   writer.write(step, metrics)
   writer.write_figures(step, figures)
   # The finer metrics, such as val/hierarchy/level_1/covering, are for the files.

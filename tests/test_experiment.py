@@ -15,6 +15,7 @@ import hseg_jax
 from hseg_jax import experiment, images
 from hseg_jax.data import sources
 from hseg_jax.errors import UserError
+from hseg_jax.evaluators import run_all
 from hseg_jax.interop import torch_weights
 
 
@@ -193,7 +194,7 @@ def test_an_evaluator_is_handed_what_it_asks_for(monkeypatch):
   module.__spec__ = types.SimpleNamespace()
   monkeypatch.setitem(sys.modules, module.__name__, module)
   e.settings["evaluators"] = {"product": {"factor": 2}}
-  metrics, figures = experiment.run_evaluators(experiment.make_evaluators(e), np.float32(3))
+  metrics, figures = run_all(experiment.make_evaluators(e), np.float32(3))
   assert metrics == {"val/product": 12 * 2 * 3.0} and set(figures) == {"val/picture"}
 
 

@@ -15,7 +15,7 @@ from hseg_jax import augmentation
 from hseg_jax import experiment as experiments
 from hseg_jax.bench.records import record, report
 from hseg_jax.bench.timing import Clock, wait_for_threads
-from hseg_jax.data import pipeline, stream
+from hseg_jax.data import pipeline, sources, stream
 from hseg_jax.errors import UserError
 from hseg_jax.settings import Settings
 
@@ -68,12 +68,7 @@ def measure(
   wanted = range(ahead * batch_size, (ahead + num_batches) * batch_size)
   order = stream.order(len(source), settings["seed"], wanted)
   shares = [order[i::threads] for i in range(threads)]
-  decoders = {"decoding": source.__getitem__}
-  if source.file(0) is not None:
-    decoders |= {
-      "opencv": lambda index: _by_opencv(source.file(index)),
-      "pillow": lambda index: _by_pillow(source.file(index)),
-    }
+  decoders = _decoders(source)
   clocks = {name: Clock() for name in ("pipeline", *decoders)}
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
     for _ in range(repeats):
@@ -116,6 +111,15 @@ def _decode(
 
   for _ in pool.map(decode_all, shares):
     pass
+
+
+def _decoders(source: sources.Source) -> dict[str, Callable[[int], Any]]:
+  """By the names of their records what reads and decodes an example's image."""
+  decoders = {"decoding": source.__getitem__}
+  if source.file(0) is not None:
+    decoders["opencv"] = lambda index: _by_opencv(source.file(index))
+    decoders["pillow"] = lambda index: _by_pillow(source.file(index))
+  return decoders
 
 
 def _by_opencv(file: str | io.BytesIO) -> None:

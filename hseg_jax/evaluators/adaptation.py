@@ -89,16 +89,10 @@ class Evaluator:
     masks = hierarchy.masks_of(source)
     self._has_masks = {"object", "parts"} <= set(masks)
     self._has_classes = bool(source.class_names)
-    self._batches = lambda: pipeline.eval_batches(
-      corrupted,
-      batch_size=batch_size,
-      image_size=image_size,
-      superpixels=superpixels,
-      num_workers=num_workers,
-      host_index=jax.process_index(),
-      host_count=jax.process_count(),
-      keep=("label", *masks),
-    )
+    options = {"batch_size": batch_size, "image_size": image_size, "superpixels": superpixels}
+    hosts = {"host_index": jax.process_index(), "host_count": jax.process_count()}
+    options |= {"num_workers": num_workers, "keep": ("label", *masks), **hosts}
+    self._batches = functools.partial(pipeline.eval_batches, corrupted, **options)
     # Always a jitted copy of the batch, so that hosts get back superpixels along with it.
     self._add_segments = jax.jit(lambda batch: add_segments(batch, count_on_device(superpixels)))
     self._predict = inference.jit(functools.partial(model_hierarchies.forward, model))

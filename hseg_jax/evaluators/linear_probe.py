@@ -63,8 +63,7 @@ class Evaluator:
       superpixels: as `data.pipeline.eval_batches` takes them; "device" makes them here.
       num_workers: processes that prepare batches.
       to_global: puts this host's part of a batch on the devices.
-      inputs: what to classify: "features", and for comparison "pixels" and "histograms", which are
-        always standardised.
+      inputs: "features", and to compare with "pixels" and "histograms", always standardised.
       learning_rates: of a batch of 256 images; what is used is this times `head_batch_size` / 256.
       num_epochs: passes over the training images.
       head_batch_size: images of a step of the heads.
@@ -81,38 +80,21 @@ class Evaluator:
     Raises:
       UserError: the data has no classes, an unknown input, or a number that makes no sense.
     """
-    _check(inputs, learning_rates, num_epochs, head_batch_size, held_out, num_views)
-    if not source.num_classes:
-      raise UserError("The linear probe needs images with classes, and the data has none.")
+    _check(source, inputs, learning_rates, num_epochs, head_batch_size, held_out, num_views)
     self._num_classes, self._to_global = source.num_classes, to_global
     self._inputs, self._standardize, self._rates = tuple(inputs), standardize, learning_rates
-    self._options = {
-      "learning_rates": [rate * head_batch_size / 256 for rate in learning_rates],
-      "num_epochs": num_epochs,
-      "batch_size": head_batch_size,
-      "num_classes": source.num_classes,
-      "seed": seed,
-    }
-    options = {
-      "batch_size": batch_size,
-      "image_size": image_size,
-      "superpixels": superpixels,
-      "num_workers": num_workers,
-      "host_index": jax.process_index(),
-      "host_count": jax.process_count(),
-    }
-    images = sources.Source(train_source, num_examples=num_images, max_bad_images=0)
-    held = evenly_spaced(len(images), held_out)
-    rest = np.setdiff1d(np.arange(len(images)), held)
-    self._num_views, self._num_fit = num_views, len(rest)
-    fit, held = (sources.Subset(images, positions) for positions in (rest, held))
+    rates = [rate * head_batch_size / 256 for rate in learning_rates]
+    self._options = {"learning_rates": rates, "num_epochs": num_epochs, "seed": seed}
+    self._options |= {"batch_size": head_batch_size, "num_classes": source.num_classes}
+    fit, held = _split(train_source, num_images, held_out)
+    self._num_views, self._num_fit = num_views, len(fit)
+    options = {"image_size": image_size, "superpixels": superpixels, "num_workers": num_workers}
+    options |= {"host_index": jax.process_index(), "host_count": jax.process_count()}
+    options |= {"batch_size": batch_size}
     once = lambda examples: functools.partial(pipeline.eval_batches, examples, **options)
     self._batches = {"fit": once(fit), "held": once(held), "val": once(source)}
     if num_views:
-      views = {"augment": "supervised", "augment_options": {"min_scale": min_scale, **_NO_JITTER}}
-      order = {"seed": seed, "start_step": 0}
-      train_batches = functools.partial(pipeline.train_batches, fit, **options, **views, **order)
-      self._batches["fit"] = train_batches
+      self._batches["fit"] = functools.partial(_views, fit, min_scale, seed=seed, **options)
     self._baselines: dict[str, dict[str, float]] = {}
     features = functools.partial(_features, model, count_on_device(superpixels))
     self._features = inference.jit(features)
@@ -204,7 +186,29 @@ def evenly_spaced(count: int, share: float) -> Int[np.ndarray, " m"]:
   return np.arange(number) * count // number
 
 
-def _check(inputs, learning_rates, num_epochs, head_batch_size, held_out, num_views) -> None:
+def _split(
+  source: Any, num_images: int | None, held_out: float
+) -> tuple[sources.Subset, sources.Subset]:
+  """Training images for the heads, and those by which the rate is chosen."""
+  images = sources.Source(source, num_examples=num_images, max_bad_images=0)
+  held = evenly_spaced(len(images), held_out)
+  rest = np.setdiff1d(np.arange(len(images)), held)
+  return sources.Subset(images, rest), sources.Subset(images, held)
+
+
+def _views(examples: sources.Subset, min_scale: float, **options: Any) -> Iterator[pipeline.Batch]:
+  """Batches of random crops without end."""
+  augment_options = {"min_scale": min_scale, **_NO_JITTER}
+  return pipeline.train_batches(
+    examples, augment="supervised", augment_options=augment_options, start_step=0, **options
+  )
+
+
+def _check(
+  source, inputs, learning_rates, num_epochs, head_batch_size, held_out, num_views
+) -> None:
+  if not source.num_classes:
+    raise UserError("The linear probe needs images with classes, and the data has none.")
   known = ("features", *knn.BASELINES)
   if not inputs or not set(inputs) <= set(known):
     raise UserError(f"linear_probe.inputs is {tuple(inputs)}; choose among {', '.join(known)}.")
