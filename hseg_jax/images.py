@@ -21,9 +21,10 @@ EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", 
 LABEL_EXTENSIONS = (".npy", ".npz", ".png")
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS  # 89 million; Pillow holds larger ones for an attack
 _JPEG = b"\xff\xd8\xff"  # how its files begin
-_MARKER, _START_OF_SCAN = 0xFF, 0xDA  # where a segment of a JPEG begins, and its kind
-# Other kinds of segments that tell their length, but for EXIF's and XMP's, 0xE1.
+_MARKER, _START_OF_SCAN = 0xFF, 0xDA  # where a segment of a JPEG begins, and which kind is last
+# Kinds before it that tell their length and hold no tags, which are in 0xE1.
 _WITHOUT_TAGS = {*range(0xC0, 0xD0), *range(0xDB, 0xE1), *range(0xE2, 0xF0), 0xFE}
+_LOSSLESS = (b"\xff\xc3", b"\xff\xcb")  # of JPEGs that its decoder cannot make smaller
 _LYING = (5, 6, 7, 8)  # values of EXIF's tag of orientation that exchange height and width
 _FACTORS = (1, 2, 4, 8)  # how many times smaller a JPEG can be decoded
 # From the height and width of an image to how many times smaller it may come.
@@ -62,13 +63,14 @@ def decode_smaller(
 
   Its decoder then skips the highest frequencies, in less time than it takes to shrink the image.
   A pixel stands for that many in rows and columns, also at the end where the file has fewer; so
-  what EXIF's tag turns or mirrors comes smaller only if its sides can be divided.
+  what EXIF's tag turns or mirrors comes smaller only if its sides can be divided. Lossless JPEGs
+  come whole.
 
   Args:
     file: a path or an open file.
     name: what to call the image in an error.
-    reduction: asked, with height and width of an upright JPEG whose sides have 8 pixels or more,
-      how many times smaller it may come.
+    reduction: asked, once or twice, with height and width of an upright JPEG whose sides have 8
+      pixels or more, how many times smaller it may come.
 
   Returns:
     The image, and the height and width that it has in the file, upright.
@@ -79,11 +81,12 @@ def decode_smaller(
   try:
     is_open = hasattr(file, "read")
     with contextlib.nullcontext(file) if is_open else open(file, "rb", buffering=0) as stream:
+      if not stream.seekable():  # a pipe
+        stream = io.BytesIO(stream.read())
       is_jpeg = stream.read(len(_JPEG)) == _JPEG
       stream.seek(0)
       if is_jpeg and (found := _decode_upright_jpeg(stream.read(), reduction)):
         return found
-      stream.seek(0)
       return _decode_by_pillow(stream, reduction)
   except UnidentifiedImageError as error:
     raise UnreadableImage(f"Cannot read the image {name} (not an image)") from error
@@ -92,10 +95,10 @@ def decode_smaller(
 
 
 def _decode_upright_jpeg(data: bytes, reduction: Reduction) -> Decoded | None:
-  """What Pillow would make of most JPEGs, several times as fast if they are small.
+  """What Pillow would make of most JPEGs, twice as fast if they are small.
 
-  None for all others: those that a tag turns, those in CMYK, and those of which the decoder, which
-  is Pillow's, so much as warns.
+  Both have libjpeg-turbo. None for all others: those that a tag turns, those in CMYK, and those of
+  which it so much as warns.
   """
   try:
     if _may_have_tags(data):
@@ -107,6 +110,8 @@ def _decode_upright_jpeg(data: bytes, reduction: Reduction) -> Decoded | None:
       return None
     _check_size(height, width)
     factor = _factor(height, width, reduction)
+    if factor > 1 and any(mark in data for mark in _LOSSLESS):
+      factor = 1  # It would be decoded whole, beyond the end of what it is decoded to.
     rows, columns = -(-height // factor), -(-width // factor)
     # One byte off: aligned rows would be written past the caches, and read again from memory.
     buffer = np.empty(rows * columns * 3 + 1, np.uint8)[1:]

@@ -3,8 +3,9 @@
 import concurrent.futures
 import io
 import json
+import os
+import struct
 import threading
-import types
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 
 from hseg_jax import cli
 from hseg_jax.bench import input
-from hseg_jax.data import pipeline
+from hseg_jax.data import pipeline, sources
 from hseg_jax.data.stream import order
 from hseg_jax.errors import UserError
 
@@ -73,38 +74,55 @@ def test_shares_are_decoded_each_in_a_thread():
 
 
 def test_files_are_decoded_by_others_too(tmp_path, monkeypatch):
-  """Those that cannot be read are passed over."""
+  """All decoders get the files of the batches that were timed."""
   for split in ("train", "val"):
     (tmp_path / split / "ant").mkdir(parents=True)
     for i in range(8):
       path = tmp_path / split / "ant" / f"{i}.jpg"
       Image.fromarray(np.full((40, 50, 3), i, np.uint8)).save(path)
   (tmp_path / "train" / "ant" / "3.jpg").write_bytes(b"no image")
-  read = {"opencv": [], "pillow": []}
-  imread, open_image = input.cv2.imread, input.Image.open
-  monkeypatch.setattr(input.cv2, "imread", lambda *a: read["opencv"].append(a[0]) or imread(*a))
-  fake = types.SimpleNamespace(open=lambda file: read["pillow"].append(file) or open_image(file))
-  monkeypatch.setattr(input, "Image", fake)
-  options = {"data__source": "folder", "data__root": str(tmp_path), "data__num_train": None}
+  read = {"_by_opencv": [], "_by_pillow": []}
+  for name, files in read.items():
+    monkeypatch.setattr(input, name, files.append)
+  options = {"data__source": "folder", "data__root": str(tmp_path), "data__num_train": 4}
   options |= {"data__num_val": None, "data__max_bad_images": 1}
   settings = tiny_run.config("contrastive", superpixels__method="none", **options).to_dict()
   records = input.measure(settings, num_batches=1, repeats=2)
   assert [record["model"] for record in records] == ["pipeline", "decoding", "opencv", "pillow"]
   assert set(records[0]["times_as_fast"]) == {"decoding", "opencv", "pillow"}
-  everything = sorted(str(path) for path in (tmp_path / "train").rglob("*.jpg"))
-  assert all(sorted(paths) == sorted(2 * everything) for paths in read.values())
+  wanted = [f"{tmp_path}/train/ant/{i}.jpg" for i in (0, 2, 4, 6)]  # each twice in a batch of eight
+  assert all(sorted(files) == sorted(4 * wanted) for files in read.values())
+
+
+def test_the_pipelines_decoder_makes_examples():
+  source = sources.load(
+    "partworld", name="", root="", split="train", image_size=32, seed=0, max_bad_images=0
+  )
+  (decode,) = input._decoders(source).values()
+  np.testing.assert_array_equal(decode(3)["image"], source[3]["image"])
 
 
 @pytest.mark.parametrize("decode", [input._by_opencv, input._by_pillow])
-def test_files_in_memory_are_decoded_by_others(decode, monkeypatch):
-  file, decoded = io.BytesIO(), []
-  Image.fromarray(np.full((4, 5, 3), 9, np.uint8)).save(file, format="jpeg")
-  imdecode, asarray = input.cv2.imdecode, np.asarray
-  monkeypatch.setattr(input.cv2, "imdecode", lambda *a: decoded.append(imdecode(*a)))
-  monkeypatch.setattr(input.np, "asarray", lambda *a: decoded.append(asarray(*a)))
-  decode(file)
-  decode(io.BytesIO(b"no image"))
-  assert decoded[0].shape == (4, 5, 3) and decoded[1:] in ([], [None])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_others_decode_to_rgb(decode, mode, tmp_path):
+  image = Image.fromarray(np.full((4, 5, 3), (200, 100, 50), np.uint8)).convert(mode)
+  path = os.path.join(os.fsencode(tmp_path), b"\xe9.jpg")  # not UTF-8
+  image.save(path)
+  with open(path, "rb") as stream:
+    content = io.BytesIO(stream.read())
+  for file in (os.fsdecode(path), content):
+    found = decode(file)
+    assert found.shape == (4, 5, 3) and np.abs(found - np.asarray(image.convert("RGB"))).max() < 3
+
+
+@pytest.mark.parametrize("decode", [input._by_opencv, input._by_pillow])
+def test_others_pass_over_what_they_cannot_read(decode, tmp_path):
+  file = io.BytesIO()
+  Image.new("L", (8, 8)).save(file, format="png")
+  huge = file.getvalue().replace(struct.pack(">II", 8, 8), struct.pack(">II", 60_000, 60_000))
+  for data in (b"", b"no image", huge):
+    assert decode(io.BytesIO(data)) is None
+  assert decode(str(tmp_path / "missing.jpg")) is None
 
 
 def test_numbers_have_to_be_positive():

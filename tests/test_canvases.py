@@ -160,7 +160,11 @@ def test_what_decoders_made_smaller_is_close_to_the_hosts(views):
   for number in range(16):
     (batch,) = canvases.decode_batches([number], memory=memory, **options)
     count = number * len(source)
-    words = stream.words(seed, [count], len(source), 1 + views * crops.NUMBERS)[:, 1:] >> 11
+    seeds, words = np.split(
+      stream.words(seed, [count], len(source), 1 + views * crops.NUMBERS), [1], axis=1
+    )
+    np.testing.assert_array_equal(batch["seed"], np.ascontiguousarray(seeds).view(np.uint32))
+    words = words >> 11
     for i, label in enumerate(batch["label"]):
       whole, factor = source.wholes[label], source.factors[label]
       factors.append(factor)

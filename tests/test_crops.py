@@ -55,6 +55,11 @@ def test_the_first_try_that_fits_counts():
     assert random_box((50, 50), numbers, min_scale=0.04) == box
 
 
+def test_the_last_try_counts():
+  numbers = [0.5, 0.24, *(1.0, 0.0) * (transforms.CROP_TRIES - 1), 0.0, 0.5]
+  assert random_box((50, 50), numbers, min_scale=0.04) == (20, 9, 10, 10)
+
+
 def test_crops_reach_all_borders():
   edges = np.array([draw((5, 7), seed, min_scale=0.1) for seed in range(2000)])
   top, left, height, width = edges.T

@@ -1,6 +1,8 @@
 """Decoding: every kind of image becomes RGB, and what cannot is named; label maps; folders."""
 
+import concurrent.futures
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -204,16 +206,56 @@ EXIF = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIHHI", 0x0112, 3, 1, 6
 
 @pytest.mark.parametrize(
   "before",
-  [b"", b"\xff", b"\xff\xfe\0\4hi", b"\xff\xd0", b"\xff\xec\0\6\xff\xda\0\2", b"junk"],
+  [
+    b"",
+    b"\xff",
+    b"\xff\xfe\0\4hi",
+    b"\xff\xd0",
+    b"\xff\xec\1\6" + bytes(4) + b"\xff\xda" + bytes(254),
+    b"junk",
+  ],
 )
 @pytest.mark.parametrize("tags", [XMP, EXIF], ids=["xmp", "exif"])
-def test_tags_are_found_behind_whatever_comes_before(before, tags):
+@pytest.mark.parametrize("place", ["early", "late"])
+def test_tags_are_found_behind_whatever_comes_before(before, tags, place):
   """Nothing, a byte that fills, segments, a marker without length, an embedded scan, or rubbish."""
   image = np.tile(np.arange(0, 128, 8, dtype=np.uint8)[:, None], (8, 1, 3))
   data = encoded(image, format="jpeg")
-  tagged = b"\xff\xe1" + struct.pack(">H", 2 + len(tags)) + tags
-  found = decode(data[:20] + before + tagged + data[20:])  # behind JFIF's segment
+  tagged = before + b"\xff\xe1" + struct.pack(">H", 2 + len(tags)) + tags
+  at = 20 if place == "early" else data.index(b"\xff\xda")  # behind JFIF's segment, or the last
+  found = decode(data[:at] + tagged + data[at:])
   np.testing.assert_array_equal(found, np.rot90(decode(data), k=-1))
+
+
+@pytest.mark.parametrize("transform", [0, 2])
+def test_four_inks_are_judged_as_by_pillow(transform):
+  """As they are, or with luminance and colours instead of the first three."""
+  noise = np.random.default_rng(0).integers(0, 256, (40, 40, 4), np.uint8)
+  data = bytearray(encoded(Image.fromarray(noise, "CMYK"), format="jpeg"))
+  data[data.index(b"Adobe") + 11] = transform
+  expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+  np.testing.assert_array_equal(decode(bytes(data)), expected)
+
+
+def test_lossless_photographs_come_whole():
+  """Their decoder would write them whole into memory for a half."""
+  data = bytes.fromhex(
+    "ffd8ffee000e41646f626500640000000000ffc30011080010001803521100471100421100ffc400160001010100"
+    "000000000000000000000000000705ffda000c03520047004200010000a461cc40"
+  )
+  data += b"\0" * 142 + b"\x01\xff\xd9"
+  found, size = smaller(data, lambda *size: 2)
+  assert size == (16, 24)
+  np.testing.assert_array_equal(found, np.full((16, 24, 3), (200, 100, 50)))
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+def test_pipes_are_read(kind, tmp_path):
+  data = encoded(flat(50), format=kind)
+  os.mkfifo(tmp_path / "pipe")
+  with concurrent.futures.ThreadPoolExecutor() as pool:
+    written = pool.submit((tmp_path / "pipe").write_bytes, data)
+    assert (images.decode(tmp_path / "pipe", "it") == 50).all() and written.result() == len(data)
 
 
 def test_memory_of_photographs_is_their_own():
@@ -279,6 +321,14 @@ def test_what_cannot_be_read_is_named(data, words):
     decode(data)
   assert str(error.value).startswith("Cannot read the image it (")
   assert isinstance(error.value, UserError)
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+def test_large_images_are_refused_though_whole(kind, monkeypatch):
+  monkeypatch.setattr(images, "MAX_PIXELS", 90)
+  with pytest.raises(images.UnreadableImage, match="12x8 pixels are more than"):
+    decode(encoded(flat(0), format=kind))
+  assert decode(encoded(flat(0, (9, 10)), format=kind)).shape == (9, 10, 3)
 
 
 def test_a_missing_file_is_named_once(tmp_path):

@@ -34,8 +34,8 @@ def measure(
   Each round starts the pipeline anew, takes as many batches as it prepares ahead, and times the
   next `num_batches`; then, when its threads have come to rest, their files are read and decoded, at
   full size, and nothing else, by as many threads as the pipeline has workers, an equal share each:
-  with the pipeline's decoder, and those of OpenCV and Pillow. Sources that draw their images, draw
-  them in the first two.
+  with the pipeline's decoder, and, if the source is a folder or from TFDS, with OpenCV's and
+  Pillow's. Sources that draw their images, draw them in the first two.
 
   Args:
     settings: a config as nested dicts. Its `data` say what is done on the host.
@@ -45,7 +45,7 @@ def measure(
     out: file for the JSON lines, besides the standard output.
 
   Returns:
-    Records of the models "pipeline", "decoding" and, for files, "opencv" and "pillow"; a call is
+    Records of the models "pipeline", "decoding" and maybe "opencv" and "pillow"; a call is
     `num_batches` of `batch` images. Besides the fields of all measurements they have `num_batches`
     and `workers`, and the first `augment`, `superpixels` and `times_as_fast`, by the name of each
     other one the median over rounds of its time over the pipeline's. `cpu_s` knows of this process
@@ -122,14 +122,17 @@ def _decoders(source: sources.Source) -> dict[str, Callable[[int], Any]]:
   return decoders
 
 
-def _by_opencv(file: str | io.BytesIO) -> None:
-  """What it cannot read, it passes over."""
-  if isinstance(file, str):
-    cv2.imread(file, cv2.IMREAD_COLOR_RGB)
-  else:
-    cv2.imdecode(np.frombuffer(file.getbuffer(), np.uint8), cv2.IMREAD_COLOR_RGB)
+def _by_opencv(file: str | io.BytesIO) -> np.ndarray | None:
+  """What it cannot read, it passes over; it raises what it pleases then, and so does Pillow."""
+  with contextlib.suppress(Exception):
+    if isinstance(file, str):
+      with open(file, "rb", buffering=0) as stream:
+        data = stream.read()
+    else:
+      data = file.getbuffer()
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
 
 
-def _by_pillow(file: str | io.BytesIO) -> None:
-  with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(file) as image:
-    np.asarray(image.convert("RGB"))
+def _by_pillow(file: str | io.BytesIO) -> np.ndarray | None:
+  with contextlib.suppress(Exception), Image.open(file) as image:
+    return np.asarray(image.convert("RGB"))

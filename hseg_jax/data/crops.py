@@ -39,6 +39,7 @@ def boxes(
 
 
 def _box(numbers: Sequence[float], height: int, width: int, min_scale: float) -> Box:
+  """A crop: its place first, then for each try a share of the area and a ratio of sides."""
   root = math.sqrt(height * width)
   for i in range(2, NUMBERS, 2):
     side = math.sqrt(min_scale + (1 - min_scale) * numbers[i]) * root  # of a square

@@ -127,7 +127,7 @@ class Source:
     return self._readable(index, lambda position: smaller(self._examples, position, reduction))
 
   def file(self, index: int) -> str | io.BytesIO | None:
-    """The path or content of the file of an image, readable or not; None where there are none."""
+    """The path or content of an image's file, readable or not; None if the data set has no such."""
     return self._examples.file(self._position(index)) if hasattr(self._examples, "file") else None
 
   def _position(self, index: int) -> int:

@@ -34,7 +34,7 @@ def words(seed: int, starts: Iterable[int], count: int, each: int) -> UInt64[np.
 
   Args:
     seed: as `pipeline.train_batches` takes it.
-    starts: the first positions, in ascending order.
+    starts: the first positions.
     count: of positions.
     each: how many words a position has.
   """
