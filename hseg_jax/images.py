@@ -21,10 +21,10 @@ EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", 
 LABEL_EXTENSIONS = (".npy", ".npz", ".png")
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS  # 89 million; Pillow holds larger ones for an attack
 _JPEG = b"\xff\xd8\xff"  # how its files begin
-_MARKER, _START_OF_SCAN = 0xFF, 0xDA  # where a segment of a JPEG begins, and which kind is last
-# Kinds before it that tell their length and hold no tags, which are in 0xE1.
-_WITHOUT_TAGS = {*range(0xC0, 0xD0), *range(0xDB, 0xE1), *range(0xE2, 0xF0), 0xFE}
-_LOSSLESS = (b"\xff\xc3", b"\xff\xcb")  # of JPEGs that its decoder cannot make smaller
+# In a JPEG, where a segment begins, and kinds of segments: the last one before pixels, the one that
+# holds tags, those of lossless ones, and all that tell their length.
+_MARKER, _START_OF_SCAN, _TAGS, _LOSSLESS = 0xFF, 0xDA, 0xE1, {0xC3, 0xCB}
+_KINDS = {*range(0xC0, 0xD0), *range(0xDB, 0xF0), 0xFE}
 _LYING = (5, 6, 7, 8)  # values of EXIF's tag of orientation that exchange height and width
 _FACTORS = (1, 2, 4, 8)  # how many times smaller a JPEG can be decoded
 # From the height and width of an image to how many times smaller it may come.
@@ -101,7 +101,8 @@ def _decode_upright_jpeg(data: bytes, reduction: Reduction) -> Decoded | None:
   which it so much as warns.
   """
   try:
-    if _may_have_tags(data):
+    kinds = _kinds(data)
+    if not kinds or _TAGS in kinds:
       with Image.open(io.BytesIO(data)) as image:
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
           return None
@@ -109,9 +110,8 @@ def _decode_upright_jpeg(data: bytes, reduction: Reduction) -> Decoded | None:
     if colours in ("CMYK", "YCCK"):
       return None
     _check_size(height, width)
-    factor = _factor(height, width, reduction)
-    if factor > 1 and any(mark in data for mark in _LOSSLESS):
-      factor = 1  # It would be decoded whole, beyond the end of what it is decoded to.
+    # A lossless one would be decoded whole, beyond the end of memory for a smaller one.
+    factor = _factor(height, width, reduction) if kinds and not kinds & _LOSSLESS else 1
     rows, columns = -(-height // factor), -(-width // factor)
     # One byte off: aligned rows would be written past the caches, and read again from memory.
     buffer = np.empty(rows * columns * 3 + 1, np.uint8)[1:]
@@ -138,15 +138,20 @@ def _decode_by_pillow(stream: io.IOBase, reduction: Reduction) -> Decoded:
     return _as_rgb(ImageOps.exif_transpose(image)), (height, width)
 
 
-def _may_have_tags(data: bytes) -> bool:
-  """Whether a JPEG has a segment of EXIF or XMP, which may say that it is to be turned, or anything
-  unusual before its first scan."""
-  at = 2
+def _kinds(data: bytes) -> set[int] | None:
+  """Of the segments of a JPEG before its first scan; None if anything about them is odd."""
+  kinds, at = set(), 2
   while (kind := data[at + 1]) != _START_OF_SCAN:
-    if data[at] != _MARKER or kind not in _WITHOUT_TAGS:
-      return True
+    if data[at] != _MARKER:
+      return None
+    if kind == _MARKER:  # the byte before it fills
+      at += 1
+      continue
+    if kind not in _KINDS:
+      return None
+    kinds.add(kind)
     at += 2 + (data[at + 2] << 8) + data[at + 3]
-  return False
+  return kinds
 
 
 def _check_size(height: int, width: int) -> None:

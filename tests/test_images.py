@@ -158,6 +158,11 @@ def test_a_smaller_photograph_is_the_one_pillow_makes(monkeypatch):
   np.testing.assert_array_equal(smaller(data, lambda *size: 2)[0], expected)
 
 
+def test_bytes_that_fill_change_nothing():
+  data = encoded(flat(9, (60, 80)), format="jpeg")
+  assert smaller(data[:20] + b"\xff\xff" + data[20:], lambda *size: 2)[0].shape == (30, 40, 3)
+
+
 def test_what_cannot_come_smaller_comes_whole():
   for data in (encoded(flat(9, (7, 500)), format="jpeg"), encoded(flat(9, (60, 80)), format="png")):
     found, size = smaller(data, lambda *size: 8)
@@ -237,14 +242,15 @@ def test_four_inks_are_judged_as_by_pillow(transform):
   np.testing.assert_array_equal(decode(bytes(data)), expected)
 
 
-def test_lossless_photographs_come_whole():
-  """Their decoder would write them whole into memory for a half."""
+@pytest.mark.parametrize("before", [b"", b"\xff", b"\xff\xd0"])
+def test_lossless_photographs_come_whole(before):
+  """Their decoder would write them whole into memory for a half; also behind what is odd."""
   data = bytes.fromhex(
     "ffd8ffee000e41646f626500640000000000ffc30011080010001803521100471100421100ffc400160001010100"
     "000000000000000000000000000705ffda000c03520047004200010000a461cc40"
   )
   data += b"\0" * 142 + b"\x01\xff\xd9"
-  found, size = smaller(data, lambda *size: 2)
+  found, size = smaller(data[:2] + before + data[2:], lambda *size: 2)
   assert size == (16, 24)
   np.testing.assert_array_equal(found, np.full((16, 24, 3), (200, 100, 50)))
 
