@@ -52,7 +52,7 @@ def decode(file: str | os.PathLike | io.BytesIO, name: str) -> UInt8[np.ndarray,
     UnreadableImage: if the file is missing, damaged, truncated, no image, has more than
       `MAX_PIXELS` pixels, or values whose range nobody knows (floating point, 32 bits).
   """
-  image, _ = decode_smaller(file, name, lambda height, width: 1)
+  image, _ = decode_smaller(file, name, _whole)
   return image
 
 
@@ -64,7 +64,7 @@ def decode_smaller(
   Its decoder then skips the highest frequencies, in less time than it takes to shrink the image.
   A pixel stands for that many in rows and columns, also at the end where the file has fewer; so
   what EXIF's tag turns or mirrors comes smaller only if its sides can be divided. Lossless JPEGs
-  come whole.
+  come whole, and those whose segments are odd.
 
   Args:
     file: a path or an open file.
@@ -85,8 +85,14 @@ def decode_smaller(
         stream = io.BytesIO(stream.read())
       is_jpeg = stream.read(len(_JPEG)) == _JPEG
       stream.seek(0)
-      if is_jpeg and (found := _decode_upright_jpeg(stream.read(), reduction)):
-        return found
+      if is_jpeg:
+        data = stream.read()
+        kinds = _kinds(data)
+        # A lossless one would be decoded whole, beyond the end of memory for a smaller one.
+        if not kinds or kinds & _LOSSLESS:
+          reduction = _whole
+        if found := _decode_upright_jpeg(data, kinds, reduction):
+          return found
       return _decode_by_pillow(stream, reduction)
   except UnidentifiedImageError as error:
     raise UnreadableImage(f"Cannot read the image {name} (not an image)") from error
@@ -94,14 +100,20 @@ def decode_smaller(
     raise UnreadableImage(f"Cannot read the image {name} ({_reason(error)})") from error
 
 
-def _decode_upright_jpeg(data: bytes, reduction: Reduction) -> Decoded | None:
+def _whole(height: int, width: int) -> int:
+  del height, width
+  return 1
+
+
+def _decode_upright_jpeg(
+  data: bytes, kinds: set[int] | None, reduction: Reduction
+) -> Decoded | None:
   """What Pillow would make of most JPEGs, twice as fast if they are small.
 
   Both have libjpeg-turbo. None for all others: those that a tag turns, those in CMYK, and those of
   which it so much as warns.
   """
   try:
-    kinds = _kinds(data)
     if not kinds or _TAGS in kinds:
       with Image.open(io.BytesIO(data)) as image:
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
@@ -110,8 +122,7 @@ def _decode_upright_jpeg(data: bytes, reduction: Reduction) -> Decoded | None:
     if colours in ("CMYK", "YCCK"):
       return None
     _check_size(height, width)
-    # A lossless one would be decoded whole, beyond the end of memory for a smaller one.
-    factor = _factor(height, width, reduction) if kinds and not kinds & _LOSSLESS else 1
+    factor = _factor(height, width, reduction)
     rows, columns = -(-height // factor), -(-width // factor)
     # One byte off: aligned rows would be written past the caches, and read again from memory.
     buffer = np.empty(rows * columns * 3 + 1, np.uint8)[1:]
@@ -140,18 +151,19 @@ def _decode_by_pillow(stream: io.IOBase, reduction: Reduction) -> Decoded:
 
 def _kinds(data: bytes) -> set[int] | None:
   """Of the segments of a JPEG before its first scan; None if anything about them is odd."""
-  kinds, at = set(), 2
-  while (kind := data[at + 1]) != _START_OF_SCAN:
-    if data[at] != _MARKER:
-      return None
+  kinds, at, last = set(), 2, len(data) - 4
+  while at <= last and data[at] == _MARKER:
+    kind = data[at + 1]
+    if kind == _START_OF_SCAN:
+      return kinds
     if kind == _MARKER:  # the byte before it fills
       at += 1
-      continue
-    if kind not in _KINDS:
+    elif kind in _KINDS:
+      kinds.add(kind)
+      at += 2 + (data[at + 2] << 8) + data[at + 3]
+    else:
       return None
-    kinds.add(kind)
-    at += 2 + (data[at + 2] << 8) + data[at + 3]
-  return kinds
+  return None
 
 
 def _check_size(height: int, width: int) -> None:

@@ -232,7 +232,7 @@ class Segmenter:
     return other
 
   def _segment(self, sources: Sequence[Any], maps: Sequence[np.ndarray | None]) -> list[Hierarchy]:
-    prepared = [*map(self.prepare, map(_decode, sources), maps)]
+    prepared = [self.prepare(_decode(image), own) for image, own in zip(sources, maps, strict=True)]
     groups = collections.defaultdict(list)
     for i, each in enumerate(prepared):
       groups[each.image.shape, each.segments is None].append(i)

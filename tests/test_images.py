@@ -253,6 +253,10 @@ def test_lossless_photographs_come_whole(before):
   found, size = smaller(data[:2] + before + data[2:], lambda *size: 2)
   assert size == (16, 24)
   np.testing.assert_array_equal(found, np.full((16, 24, 3), (200, 100, 50)))
+  turned = b"\xff\xe1" + struct.pack(">H", 2 + len(EXIF)) + EXIF  # which Pillow decodes
+  found, size = smaller(data[:2] + before + turned + data[2:], lambda *size: 2)
+  assert size == (24, 16)
+  np.testing.assert_array_equal(found, np.full((24, 16, 3), (200, 100, 50)))
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
@@ -289,6 +293,9 @@ def test_other_photographs_and_damaged_ones_are_judged_as_by_pillow():
     np.testing.assert_array_equal(decode(each), expected)
   with pytest.raises(images.UnreadableImage, match="truncated"):
     decode(data[:-2])
+  for length in (3, 4, 20, 21, 23):  # within or right behind the first segment
+    with pytest.raises(images.UnreadableImage, match=r"\((not an image|.*[Tt]runcated.*)\)"):
+      decode(data[:length])
   with pytest.raises(images.UnreadableImage, match="broken data stream"):
     decode(data[:1200] + data)  # of which others make an image that is grey but for a stripe
 

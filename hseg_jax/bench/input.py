@@ -123,7 +123,7 @@ def _decoders(source: sources.Source) -> dict[str, Callable[[int], Any]]:
 
 
 def _by_opencv(file: str | io.BytesIO) -> np.ndarray | None:
-  """What it cannot read, it passes over; it raises what it pleases then, and so does Pillow."""
+  """None for what it cannot read, of which it may raise anything; so may Pillow."""
   with contextlib.suppress(Exception):
     if isinstance(file, str):
       with open(file, "rb", buffering=0) as stream:
